@@ -115,6 +115,7 @@ DECLARE
     objects text[];
     olds jsonb[];
     news jsonb[];
+    in_home boolean := home <> 'control';
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
@@ -157,6 +158,15 @@ BEGIN
         tenant, home, nullif(proved[3], ''), nullif(proved[4], ''), nullif(proved[5], ''),
         CASE WHEN added IS NOT NULL THEN names[7] END, added, actions, objects, olds, news
     );
+    -- Expressions, which need no executor.
+    IF in_home AND pg_advisory_xact_lock_shared(isola.share_rules_lock(tenant, names[0])) IS NOT NULL
+        AND EXISTS (
+            SELECT FROM control.share_rules r
+            WHERE r.owner_id = tenant AND r.subject = names[0] AND r.ended_at IS NULL
+        )
+    THEN
+        PERFORM isola.keep_share_rules(names[0], before, after);
+    END IF;
 END $$;
 
 -- Whether the owner of a table, who migrates, moves and erases, makes the change.
@@ -218,14 +228,36 @@ CREATE CONSTRAINT TRIGGER place AFTER INSERT ON control.audit_pending DEFERRABLE
 FOR EACH ROW EXECUTE FUNCTION isola.audit_commit();
 
 -- Changes to a tenant's data in the control plane are also logged in its home. Marking a share as lapsed is not logged:
--- no user made that change.
+-- no user made that change. Of shares that a rule makes, there is one entry for all: see 0001_share_rules.sql.
+CREATE FUNCTION isola.audit_single_shares() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF isola.audit_of_owner(TG_RELID) THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        PERFORM isola.audit_note(
+            TG_RELID, TG_TABLE_SCHEMA, TG_ARGV, NULL,
+            (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n WHERE rule_id IS NULL)
+        );
+    ELSE
+        PERFORM isola.audit_note(
+            TG_RELID, TG_TABLE_SCHEMA, TG_ARGV,
+            (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o WHERE rule_id IS NULL),
+            (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n WHERE rule_id IS NULL)
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'share', '{owner_id,grantee_id,partnership_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_single_shares(
+    'share', '{owner_id,grantee_id,partnership_id,lapsed,rule_id}', 'shr_', 'id', '', '', '{}', 'shares',
+    '{revoked_at,expires_at}'
 );
 CREATE TRIGGER audit_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'share', '{owner_id,grantee_id,partnership_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_single_shares(
+    'share', '{owner_id,grantee_id,partnership_id,lapsed,rule_id}', 'shr_', 'id', '', '', '{}', 'shares',
+    '{revoked_at,expires_at}'
 );
 
 -- An offer is logged by the tenant that makes it, and so is its end if that tenant ends it. Declines, blocks and rules are
@@ -305,6 +337,7 @@ BEGIN
         INSERT INTO control.share_notices (tenant_id, action, object, new)
         SELECT r.tenant_id, 'received_share:create', concat('shr_', r.id), isola.audit_received(to_jsonb(n.*), r.owner)
         FROM new_rows n CROSS JOIN LATERAL isola.audit_recipients(n) r
+        WHERE n.rule_id IS NULL
         ORDER BY r.id;
         RETURN NULL;
     END IF;
@@ -323,7 +356,7 @@ BEGIN
             SELECT each.*, jsonb_build_object('granted_at', greatest(n.granted_at, each.since)) AS start
             FROM isola.audit_recipients(n) each
         ) r
-        WHERE o.expires_at IS NULL OR o.expires_at > statement_timestamp()
+        WHERE n.rule_id IS NULL AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp())
     ) c
     WHERE c.old <> c.new
     ORDER BY c.id;

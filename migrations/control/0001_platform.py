@@ -28,8 +28,10 @@ COUNTED = """
 INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     ('api_keys', 'api_keys', 'tenant_id', '{live}'),
     ('domains', 'domains', 'tenant_id', NULL),
-    ('shares', 'shares', 'owner_id', '{live} AND {in_partnership}')
+    ('shares', 'shares', 'owner_id', 'rule_id IS NULL AND {live} AND {in_partnership}'),
+    ('shares', 'share_rules', 'owner_id', '{live_rule} AND {in_partnership}')
 """.format(
+    live_rule="ended_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())",
     live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())",
     in_partnership="(partnership_id = owner_id OR EXISTS (SELECT FROM control.partners p WHERE p.id = partnership_id))",
 )
@@ -59,7 +61,7 @@ def upgrade(op: Operations) -> None:
     functions(op, "binding", "hierarchy")
     partnerships(op)
     shares(op)
-    functions(op, "family_shares", "sharing", "families")
+    functions(op, "family_shares", "sharing", "share_rules", "families")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
@@ -355,6 +357,7 @@ def shares(op: Operations) -> None:
         sa.Column("lapsed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("fields", ARRAY(sa.Text), nullable=False),
         sa.Column("note", sa.Text),
+        sa.Column("rule_id", sa.Uuid),
         length("subject", 63),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
@@ -369,10 +372,18 @@ def shares(op: Operations) -> None:
     op.create_index(
         None,
         "shares",
-        ["owner_id", "row_id", "subject", "partnership_id"],
+        ["row_id", "owner_id", "subject", "partnership_id", "rule_id"],
         unique=True,
         schema="control",
         postgresql_where=live,
+        postgresql_nulls_not_distinct=True,
+    )
+    op.create_index(
+        None,
+        "shares",
+        ["rule_id", "row_id"],
+        schema="control",
+        postgresql_where=sa.text("revoked_at IS NULL AND rule_id IS NOT NULL"),
     )
     op.create_index(
         None,
@@ -399,6 +410,37 @@ def shares(op: Operations) -> None:
         ["expires_at"],
         schema="control",
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL"),
+    )
+    create_table(
+        op,
+        "share_rules",
+        identifier(),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("grantee_slug", sa.Text, nullable=False),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("partnership_id", sa.Uuid, nullable=False),
+        sa.Column("granted_by", sa.Uuid),
+        moment("granted_at", default="now()"),
+        moment("expires_at", nullable=True),
+        moment("ended_at", nullable=True),
+        sa.Column("fields", ARRAY(sa.Text), nullable=False),
+        sa.Column("note", sa.Text),
+        sa.Column("filter", JSONB, nullable=False),
+        sa.Column("condition", JSONB, nullable=False),
+        sa.Column("columns", ARRAY(sa.Text), nullable=False),
+        length("subject", 63),
+        sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
+        sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
+        sa.CheckConstraint("cardinality(fields) > 0", name="grants_something"),
+        sa.CheckConstraint("length(note) BETWEEN 1 AND 500", name="note_length"),
+    )
+    op.create_index(
+        None,
+        "share_rules",
+        ["owner_id", "subject"],
+        schema="control",
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     create_table(
         op,

@@ -24,15 +24,24 @@ END $$;
 
 -- The current shares. A share ends at its expiry time. Soon after, a server marks it as lapsed: see
 -- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares. A share also ends with the
--- partnership in which it was made: a later one of the same tenants has another id.
+-- partnership in which it was made: a later one of the same tenants has another id. A share that a rule has made
+-- (0001_share_rules.sql) is not current while the row is also shared by itself with the partner, or by an older rule.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
-    note
-FROM control.shares
+    note, rule_id
+FROM control.shares s
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND EXISTS (
       SELECT FROM control.partners p WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id
-  );
+  )
+  AND (rule_id IS NULL OR NOT EXISTS (
+      SELECT FROM control.shares o
+      -- Only the row is a condition of an index, so that this one is used, whatever the planner knows.
+      WHERE o.row_id = s.row_id
+        AND (o.owner_id = s.owner_id AND o.subject = s.subject AND o.partnership_id = s.partnership_id) IS TRUE
+        AND o.revoked_at IS NULL AND NOT o.lapsed AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp())
+        AND (o.rule_id IS NULL OR o.rule_id < s.rule_id)
+  ));
 
 -- The tenants whose shares others receive: active, with only active ancestors.
 CREATE VIEW control.sharers WITH (security_invoker = true) AS
@@ -76,20 +85,20 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE control.shares SET revoked_at = now()
     WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND partnership_id = partnership
-      AND revoked_at IS NULL AND expires_at <= statement_timestamp();
+      AND rule_id IS NULL AND revoked_at IS NULL AND expires_at <= statement_timestamp();
     INSERT INTO control.shares AS s (
         owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note
     )
     VALUES (owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark)
-    ON CONFLICT (owner_id, row_id, subject, partnership_id) WHERE revoked_at IS NULL DO NOTHING
+    ON CONFLICT (owner_id, row_id, subject, partnership_id, rule_id) WHERE revoked_at IS NULL DO NOTHING
     RETURNING s.id INTO share;
 END $$;
 
 -- Shares one of the bound tenant's own rows with the partner of that slug, as the proved user; as nobody if there is
 -- none: the ``chosen`` columns, or all that its subject shares. ``share`` is NULL if it is ``refused``: ``grantee`` if
 -- there is no such row, or if the slug is not that of an active partner, whether there is such a tenant or not;
--- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner, or
--- with all children if the partner is one of them.
+-- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner other
+-- than by a rule, or with all children if the partner is one of them.
 CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
     OUT share uuid, OUT refused text
@@ -123,7 +132,7 @@ BEGIN
 END $$;
 
 -- Changes a live share of the bound tenant: its columns unless ``chosen`` is NULL, its end and its note unless they are
--- kept. ``changed`` is NULL if there is no such share, if the proved user may not read the row, or if it is ``refused``
+-- kept. ``changed`` is NULL if there is no such share, if a rule made it, if the proved user may not read the row, or if it is ``refused``
 -- for its ``fields``. Who granted it stays.
 CREATE FUNCTION isola.change_share(
     share uuid, chosen text[], until timestamptz, keep_until boolean, remark text, keep_remark boolean,
@@ -136,7 +145,8 @@ DECLARE
 BEGIN
     SELECT s.subject INTO of_subject FROM control.shares s
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id)
-      AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.live_shares l WHERE l.id = s.id));
+      AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.live_shares l WHERE l.id = s.id))
+      AND s.rule_id IS NULL;
     granted := isola.granted_columns(of_subject, chosen);
     IF of_subject IS NOT NULL AND chosen IS NOT NULL AND granted IS NULL THEN
         refused := 'fields';
@@ -152,22 +162,23 @@ BEGIN
 END $$;
 
 -- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share, or if
--- the proved user may not read the row.
+-- the proved user may not read the row, or if a rule made it.
 CREATE FUNCTION isola.revoke_share(share uuid, OUT subject text, OUT row_id uuid) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     UPDATE control.shares s SET revoked_at = now()
-    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
+    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL AND s.rule_id IS NULL
       AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id))
       AND isola.may_read(s.owner_id, s.subject, s.row_id)
     RETURNING s.subject, s.row_id INTO subject, row_id;
 END $$;
 
+-- Revokes the shares of a row that is about to be deleted. Those that rules made end when it is.
 CREATE FUNCTION isola.revoke_shares_of(of_row uuid) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     UPDATE control.shares SET revoked_at = now()
-    WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
+    WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL AND rule_id IS NULL;
 END $$;
 
 -- Whether the proved user may read a row of the bound tenant.
@@ -200,7 +211,7 @@ RETURN ARRAY(
 -- table, but not name it: a policy of the table leaves it these rows (app/isola/platform/rights.py).
 CREATE VIEW isola.own_shares WITH (security_invoker = true) AS
 SELECT id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, note,
-    isola.shared_of(subject, fields) AS fields, partnership_id = owner_id AS to_children
+    isola.shared_of(subject, fields) AS fields, partnership_id = owner_id AS to_children, rule_id
 FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND partnership_id = ANY ((SELECT isola.own_partnerships())::uuid[]);

@@ -41,6 +41,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from isola.api.declared.granting import ShareableType
 from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.installed import SUBJECTS
@@ -51,7 +52,6 @@ from isola.subjects.organizations import memberships
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.roles import user_roles
 from isola.subjects.shares import own_shares
-from isola.subjects.shares.fields import ShareableType
 from isola.subjects.table import pair_columns, pairs_table
 from tests.api.conftest import Principal
 
@@ -211,6 +211,8 @@ class Data:
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
                 return {"slug": row["grantee_slug"]} if row["grantee_slug"] is not None else None
+            case "Share", "rule":
+                return None
             case "Share", "fields":
                 return [each.upper() for each in row["fields"]]
             case _, "grantedFields":
@@ -298,6 +300,7 @@ class Data:
                 | "partnerDomains"
                 | "remoteOwners"
                 | "remotePartners"
+                | "shareRules"
                 | "webhooks"
             ):
                 return self._page([], given)

@@ -34,6 +34,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "AuditLog": {"first": 2, "filter": {"object": {"eq": f"{ids('org', 1)}/{ids('usr', 2)}"}}},
     "BlockTenant": {"input": {"slug": "nobody"}},
     "ChangeShare": {"input": {"fields": ["KIND"], "note": "less"}},
+    "ChangeShareRule": {"input": {"fields": ["KIND"], "note": "less"}},
     "CreateResource": {"input": {"name": "new", "data": {"a": 1}, "sizeBytes": 7}},
     "CreateSpan": {"input": {"title": "seen", "resourceId": ids("res", 1), "visibility": "PUBLIC"}},
     "DeleteResource": {"input": {"id": ids("res", 1)}},
@@ -47,6 +48,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "ResourcesWithSpans": {"first": 2},
     "RevokeSessions": {"input": {"userId": ids("usr", 2)}},
     "SearchResources": {"first": 2, "filter": {"name": {"gt": "A"}}, "orderBy": [{"field": "NAME"}]},
+    "ShareResources": {"input": {"filter": {"kind": {"eq": "report"}}, "grantee": "schema-b", "fields": ["NAME"]}},
     "ShareResource": {"input": {"resourceId": ids("res", 5), "grantee": "schema-b", "fields": ["NAME"]}},
     "SharedWithMe": {"first": 2},
     "Timeline": {"first": 2},
@@ -55,7 +57,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
 }
 # Values that are generated during the test differ each time.
 MADE = (
-    (re.compile(r"\b(aud|res|spn|shr|org|prt)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
+    (re.compile(r"\b(aud|res|spn|shr|srl|org|prt)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
     (re.compile(r'"20(?!26-01)\d\d-[^"]*"'), '"…"'),
     (re.compile(r'("(?:cursor|startCursor|endCursor)": )"[^"]*"'), r'\1"…"'),
 )
@@ -76,6 +78,10 @@ async def test_an_operation_becomes_this_statement_and_this_result(
         made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
         share_id = made.data["resource"]["shares"]["nodes"][0]["id"]
         variables = {"input": {**variables.get("input", {}), "shareId": share_id}}
+    if "ShareRule" in name:
+        made = await caller.ask((OPERATIONS / "ShareResources.graphql").read_text(), VARIABLES["ShareResources"])
+        rule_id = made.data["shareResources"]["rule"]["id"]
+        variables = {"input": {**variables.get("input", {}), "ruleId": rule_id}} if "input" in text else variables
     if "Partnership" in name:
         offers = await offer(database, owner, tenants)
         key = offers["own" if name == "EndPartnership" else "other"]

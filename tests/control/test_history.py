@@ -50,6 +50,7 @@ CONTROL = [
     partnerships.tenant_blocks,
     shares.shares,
     shares.share_notices,
+    shares.share_rules,
     secrets.secrets,
     secrets.binding_keys,
     changes.changes,

@@ -913,8 +913,8 @@ WRITES = (
         "the permission to share",
         BOTH,
         "app/isola/subjects/shares/__init__.py",
-        "    actor.require(Permission.SHARE_WRITE)\n    _check(choice)\n    await _hold",
-        "    _check(choice)\n    await _hold",
+        "    actor.require(Permission.SHARE_WRITE)\n    check(choice)\n    await _hold",
+        "    check(choice)\n    await _hold",
         ("tests/subjects/nouns/test_shares.py",),
     ),
     Patch(

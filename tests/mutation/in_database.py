@@ -17,6 +17,7 @@ SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
 LISTED = "app/isola/testing/isolation/sharing/test_listed.py"
+RULES = "app/isola/testing/isolation/sharing/test_rules.py"
 BOTH_LOGS = "app/isola/testing/isolation/sharing/test_both_logs.py"
 READS_IN_THE_LOG = "app/isola/testing/isolation/sharing/test_reads_in_the_log.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
@@ -533,6 +534,9 @@ TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = "_id IS NOT NULL"
 SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text)"
 MAKE_SHARE = "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)"
+KEEP_RULE = "isola.keep_share_rule(control.share_rules, uuid[], uuid[])"
+KEEP_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
+MAKE_RULE = "isola.make_share_rule(text, text, text[], timestamptz, text, jsonb, jsonb, text[], integer)"
 CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
 
 # The conditions of control.live_shares.
@@ -548,7 +552,7 @@ def live_shares(*conditions: str) -> str:
     return (
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
         " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at,"
-        f" expires_at, fields, note FROM control.shares WHERE {' AND '.join(conditions)}"
+        f" expires_at, fields, note, rule_id FROM control.shares WHERE {' AND '.join(conditions)}"
     )
 
 
@@ -671,6 +675,51 @@ SHARES = (
         (SHARING,),
     ),
     Sql(
+        "rows that match no more, and stay shared",
+        "that a rule shares rows as they are at the time",
+        BOTH,
+        rewritten(KEEP_RULE, "AND row_id = ANY (others)", "AND row_id = ANY (others) AND false"),
+        (RULES,),
+    ),
+    Sql(
+        "rules of all tenants applied to each row",
+        "that a rule shares rows of its own tenant",
+        BOTH,
+        rewritten(KEEP_RULES, "WHERE r.owner_id = owner AND r.subject", "WHERE r.subject")
+        + ";"
+        + rewritten("isola.audit_note(oid, text, text[], jsonb[], jsonb[])", "WHERE r.owner_id = tenant AND", "WHERE"),
+        (RULES,),
+    ),
+    Sql(
+        "rules that share what their users may not read",
+        "that a rule shares no rows that the user who made it may not read",
+        BOTH,
+        rewritten(
+            "isola.shareable_rows(uuid, text, uuid, uuid[])",
+            "isola.proof(owner, reader)",
+            "isola.proof(owner, isola.current_user_id())",
+        ),
+        (RULES,),
+    ),
+    Sql(
+        "rules made beside rows that are being written",
+        "that no row is written beside a rule that does not know it",
+        BOTH,
+        rewritten(
+            MAKE_RULE, "PERFORM pg_advisory_xact_lock(", "PERFORM isola.share_rules_lock(owner, of_subject), abs("
+        ),
+        (RULES,),
+    ),
+    Sql(
+        "rules of others that are ended by their ids",
+        "that only its tenant ends a rule",
+        BOTH,
+        rewritten(
+            "isola.locked_share_rule(uuid, uuid)", "WHERE r.id = rule AND r.owner_id = owner", "WHERE r.id = rule"
+        ),
+        (RULES,),
+    ),
+    Sql(
         "shares that outlive their partnership",
         "that shares end with the partnership",
         BOTH,
@@ -683,7 +732,7 @@ SHARES = (
         BOTH,
         "CREATE OR REPLACE VIEW isola.own_shares WITH (security_invoker = true) AS SELECT id, subject, row_id,"
         " grantee_slug, granted_by, granted_at, expires_at, note, isola.shared_of(subject, fields) AS fields,"
-        " partnership_id = owner_id AS to_children"
+        " partnership_id = owner_id AS to_children, rule_id"
         f" FROM control.shares WHERE {IN_TIME}",
         (CONSENT,),
     ),

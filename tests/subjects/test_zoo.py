@@ -8,12 +8,13 @@ SUITE = "tests/subjects/zoo/suite.py"
 UPSERTS = "tests/subjects/zoo/upserts.py"
 SEARCHES = "tests/subjects/zoo/searches.py"
 SHARES = "tests/subjects/zoo/shares.py"
+RULES = "tests/subjects/zoo/rules.py"
 ISOLATION = "app/isola/testing/isolation"
 VISIBILITY = f"{ISOLATION}/test_visibility.py"
 PARTS = {
     "declarations": (UPSERTS, SUITE),
     "searches": (SEARCHES,),
-    "shares": (SHARES,),
+    "shares": (SHARES, RULES),
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
     "writing": (f"{ISOLATION}/test_writing.py", "-k", "every_value or own_row"),

@@ -33,6 +33,7 @@ from isola.subjects.partnerships.fields import PartnershipMutations, Partnership
 from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations, SignInQueries
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
+from isola.subjects.shares.rules.fields import ShareRuleMutations, ShareRuleQueries
 from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.tickets.fields import TicketMutations
 from isola.subjects.users.fields import UserMutations
@@ -67,6 +68,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         NodeQueries,
         *(each.queries for each in _declared),
         ShareQueries,
+        ShareRuleQueries,
         PartnershipQueries,
         FederationQueries,
         DomainQueries,
@@ -83,6 +85,7 @@ Mutation = _root(
     "Mutation",
     *(each.mutations for each in _declared if each.mutations is not None),
     ShareMutations,
+    ShareRuleMutations,
     PartnershipMutations,
     FederationMutations,
     OrganizationMutations,

@@ -25,6 +25,12 @@ CALLED_BY_MEMBERS = (
     "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
+    "isola.make_share_rule(text, text, text[], timestamptz, text, jsonb, jsonb, text[], integer)",
+    "isola.share_by_rule(uuid, uuid[])",
+    "isola.change_share_rule(uuid, text[], timestamptz, boolean, text, boolean)",
+    "isola.end_share_rule(uuid)",
+    "isola.share_rules()",
+    "isola.share_rule_count(uuid)",
     "isola.may_read_own(text, uuid)",
     "isola.open_subjects()",
     "isola.shared_of(text, text[])",
@@ -98,6 +104,9 @@ NOTED_OF_WEBHOOKS = (
     "leased_until",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.plan_features(text[])", "isola.quotas()", "isola.used(text)")
+# What compares rows with the conditions of rules that share them.
+MATCHING = ("isola.matches(jsonb, jsonb)", "isola.compared(text, text, text)")
+KEEP_SHARE_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
 # Limits the size of answers, in the statements of reads.
 MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
@@ -121,6 +130,12 @@ AS_SHARING = (
     "isola.may_read(uuid, text, uuid)",
     "isola.granted_columns(text, text[])",
     "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)",
+    KEEP_SHARE_RULES,
+    "isola.shareable_rows(uuid, text, uuid, uuid[])",
+    "isola.note_shared_by_rule(control.share_rules, bigint, bigint)",
+    "isola.keep_share_rule(control.share_rules, uuid[], uuid[])",
+    "isola.locked_share_rule(uuid, uuid)",
+    "isola.share_rule_names()",
     "isola.has_blocked(uuid, uuid)",
     "isola.tenant_or_nobody(text, uuid)",
     "isola.take_turn(uuid)",
@@ -171,6 +186,7 @@ AS_AUDIT = (
     "isola.audit_commit()",
     "isola.audit_offers_ended()",
     "isola.audit_grantees()",
+    "isola.audit_single_shares()",
     NOTE_PARTNER,
     NOTE_PLATFORM,
     SEAL,
@@ -211,6 +227,8 @@ CALLED_BY_AUDIT = (
     "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",
     "control.committing()",
     "isola.audit_added(oid, text, text[], jsonb[], jsonb[])",
+    "isola.share_rules_lock(uuid, text)",
+    KEEP_SHARE_RULES,
 )
 
 
@@ -230,6 +248,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, {roles.members}, {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, {roles.members}, {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {", ".join(MATCHING)} TO {tenant}, {roles.members}, {roles.sharing};
+        GRANT EXECUTE ON FUNCTION isola.share_rules_lock(uuid, text) TO {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.sql}, {roles.sql_functions};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *AS_SQL))}, {ENTER} TO {roles.sql};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_SQL))}, {ENTERED} TO {roles.sql_functions};
@@ -270,7 +290,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
-        GRANT SELECT (owner_id, revoked_at, expires_at, partnership_id) ON control.shares TO {roles.quotas};
+        GRANT SELECT (owner_id, revoked_at, expires_at, partnership_id, rule_id) ON control.shares TO {roles.quotas};
         GRANT SELECT (id) ON control.partners TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, partner_slug) ON control.partners TO {roles.audit};
         GRANT INSERT ON control.share_notices TO {roles.audit};
@@ -318,7 +338,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
         GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.family_shares, control.sharers
             TO {roles.sharing};
-        GRANT SELECT, INSERT, UPDATE ON control.shares TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_rules TO {roles.sharing};
+        GRANT SELECT ON control.live_share_rules TO {roles.sharing};
+        GRANT SELECT (owner_id, subject, ended_at) ON control.share_rules TO {roles.audit};
+        GRANT SELECT (owner_id, ended_at, expires_at, partnership_id) ON control.share_rules TO {roles.quotas};
+        GRANT INSERT ON control.share_notices TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.partnership_offers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.partnership_declines TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.partners, control.tenant_blocks TO {roles.sharing};
@@ -371,7 +395,7 @@ def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
         GRANT SELECT ON isola.own_shares TO {reading};
         GRANT SELECT (
             id, owner_id, subject, row_id, grantee_slug, partnership_id, granted_by, granted_at, expires_at, revoked_at,
-            lapsed, fields, note
+            lapsed, fields, note, rule_id
         ) ON control.shares TO {reading};
         DO $policies$ BEGIN
             IF (

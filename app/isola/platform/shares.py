@@ -50,6 +50,8 @@ shares = Table(
     Column("fields", ARRAY(Text), nullable=False),
     # What the owner tells the grantee.
     Column("note", Text),
+    # The rule that made it.
+    Column("rule_id", Uuid),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
     CheckConstraint(
         "num_nulls(grantee_slug, grantee_id) = CASE WHEN partnership_id = owner_id THEN 2 ELSE 0 END",
@@ -57,7 +59,18 @@ shares = Table(
     ),
     CheckConstraint("cardinality(fields) > 0", name="grants_something"),
     CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
-    Index(None, "owner_id", "row_id", "subject", "partnership_id", unique=True, postgresql_where=LIVE),
+    Index(
+        None,
+        "row_id",
+        "owner_id",
+        "subject",
+        "partnership_id",
+        "rule_id",
+        unique=True,
+        postgresql_where=LIVE,
+        postgresql_nulls_not_distinct=True,
+    ),
+    Index(None, "rule_id", "row_id", postgresql_where=text("revoked_at IS NULL AND rule_id IS NOT NULL")),
     Index(
         None,
         "partnership_id",
@@ -81,6 +94,32 @@ shares = Table(
         )
     ),
     Index(None, "expires_at", postgresql_where=LAPSING),
+)
+
+# Rules that share the rows of a subject for which a condition holds: see migrations/control/0001_share_rules.sql.
+share_rules = Table(
+    "share_rules",
+    metadata,
+    identifier(),
+    Column("owner_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    indexed_text("subject", MAX_SUBJECT),
+    indexed_text("grantee_slug", MAX_SLUG, least=2),
+    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("partnership_id", Uuid, nullable=False),
+    Column("granted_by", Uuid),
+    moment("granted_at"),
+    moment("expires_at", nullable=True, default=None),
+    moment("ended_at", nullable=True, default=None),
+    Column("fields", ARRAY(Text), nullable=False),
+    Column("note", Text),
+    # As the client sent it, and as the database evaluates it; and the columns that it compares.
+    Column("filter", JSONB, nullable=False),
+    Column("condition", JSONB, nullable=False),
+    Column("columns", ARRAY(Text), nullable=False),
+    CheckConstraint("owner_id <> grantee_id", name="with_another"),
+    CheckConstraint("cardinality(fields) > 0", name="grants_something"),
+    CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
+    Index(None, "owner_id", "subject", postgresql_where=text("ended_at IS NULL")),
 )
 
 # Entries on their way into the logs of tenants: about the shares that they receive, as in

@@ -356,6 +356,14 @@ class Identified(NamedTuple):
         return self.prefixes[parts[0]], parts[1]
 
 
+def read_filter(
+    filter_: Filter, arguments: Mapping[str, Any], path: str, limits: Limits
+) -> tuple[Condition, Sequence[Any]]:
+    """A filter without relations, and the values of its comparisons in sequence. Raises BadUserInput."""
+    reader = _Reader({"": filter_}, limits)
+    return reader.conditions("", arguments, path), reader.values
+
+
 @dataclass
 class _Reader:
     """Reads a filter. Null is refused: it is neither a value to compare with nor "no condition"."""

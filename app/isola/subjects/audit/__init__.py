@@ -62,6 +62,7 @@ OF_PLATFORM = (
     "session",
     "share",
     "share_read",
+    "share_rule",
     "sign_out",
     "tenant",
     "tenant_block",

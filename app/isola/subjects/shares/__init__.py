@@ -3,7 +3,7 @@
 They are stored outside of the tenants' tables, and accessed only by database functions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
@@ -44,6 +44,7 @@ own_shares = Table(
     Column("note", Text),
     Column("fields", ARRAY(Text), nullable=False),
     Column("to_children", Boolean, nullable=False),
+    Column("rule_id", Uuid),
 )
 """The live shares of the tenant's own rows that the proved user may read: a view outside of the homes."""
 
@@ -78,7 +79,7 @@ async def grant(
     reveal whether it is a tenant's. Raises NotFound, Forbidden, Conflict, and BadUserInput naming the invalid field.
     """
     actor.require(Permission.SHARE_WRITE)
-    _check(choice)
+    check(choice)
     await _hold(work, actor, subject, row_id)
     call = func.isola.share(subject, row_id, grantee, *_chosen(choice, term))
     share, refused = await _made(work, call, subject)
@@ -105,7 +106,7 @@ async def grant_to_children(
     """
     actor.require(Permission.SHARE_WRITE)
     _require_for_children(actor)
-    _check(choice)
+    check(choice)
     await _hold(work, actor, subject, row_id)
     call = func.isola.share_with_children(subject, row_id, *_chosen(choice, term))
     share, refused = await _made(work, call, subject)
@@ -122,12 +123,11 @@ async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choi
 
     One with all children is changed by users who may make it.
 
-    Raises NotFound, Forbidden, and BadUserInput naming the invalid field.
+    Raises NotFound, Forbidden, BadUserInput naming the invalid field, and Conflict for a share that a rule made.
     """
     actor.require(Permission.SHARE_WRITE)
-    _check(choice)
-    columns = own_shares.c.subject, own_shares.c.row_id, own_shares.c.to_children
-    found = await work.rows(select(*columns).where(own_shares.c.id == share_id))
+    check(choice)
+    found = await _own(work, share_id)
     if not found or found[0]["subject"] not in Registry.by_name:
         raise NotFound("there is no such share")
     subject = found[0]["subject"]
@@ -136,7 +136,7 @@ async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choi
     await _hold(work, actor, subject, found[0]["row_id"])
     call = func.isola.change_share(
         share_id,
-        _columns(choice),
+        columns_of(choice),
         _moment(choice.get("expires_at")),
         "expires_at" not in choice,
         choice.get("note"),
@@ -144,12 +144,13 @@ async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choi
     )
     [row] = await work.rows(select(call.table_valued("changed", "refused")))
     if row["refused"] is not None:
-        raise _of_fields(subject)
+        raise refuse_fields(subject)
     if row["changed"] is None:
         raise NotFound("there is no such share")
 
 
-def _check(choice: Choice) -> None:
+def check(choice: Choice) -> None:
+    """Raise BadUserInput, naming the invalid field."""
     if "fields" in choice and not choice["fields"]:
         raise BadUserInput("fields: expected at least one", "fields")
     expires_at, note = choice.get("expires_at"), choice.get("note")
@@ -172,17 +173,18 @@ async def _made(work: Work, call: Function[Any], subject: str) -> tuple[UUID, st
     """The share that a function makes, and why it refuses. Raises BadUserInput if it is for the fields."""
     [row] = await work.rows(select(call.table_valued("share", "refused")))
     if row["refused"] == "fields":
-        raise _of_fields(subject)
+        raise refuse_fields(subject)
     return row["share"], row["refused"]
 
 
 def _chosen(choice: Choice, term: timedelta | None) -> tuple[BindParameter[Any], BindParameter[Any], str | None]:
     """The columns, the end and the note of a new share."""
     until = choice.get("expires_at", datetime.now(UTC) + term if term is not None else None)
-    return _columns(choice), _moment(until), choice.get("note")
+    return columns_of(choice), _moment(until), choice.get("note")
 
 
-def _columns(choice: Choice) -> BindParameter[Any]:
+def columns_of(choice: Choice) -> BindParameter[Any]:
+    """The chosen columns, as a parameter of a call."""
     return literal(choice.get("fields"), ARRAY(Text))
 
 
@@ -190,20 +192,34 @@ def _moment(until: datetime | None) -> BindParameter[Any]:
     return literal(until, DateTime(timezone=True))
 
 
-def _of_fields(subject: str) -> BadUserInput:
+def refuse_fields(subject: str) -> BadUserInput:
+    """The error for columns that cannot be shared."""
     shared = ", ".join(name.upper() for name in Registry.by_name[subject].shared)
     return BadUserInput(f"fields: expected some of {shared}", "fields")
 
 
 async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
-    """End a share; it ends with the partner's next statement. Raises NotFound and Forbidden."""
+    """End a share; it ends with the partner's next statement.
+
+    Raises NotFound, Forbidden, and Conflict for a share that a rule made.
+    """
     actor.require(Permission.SHARE_WRITE)
     ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")
     [row] = await work.rows(select(ended))
     if row["subject"] not in Registry.by_name:
+        await _own(work, share_id)
         raise NotFound("there is no such share")
     # Only now is it known what was shared; a refusal undoes the revocation with the transaction.
     await _hold(work, actor, row["subject"], row["row_id"])
+
+
+async def _own(work: Work, share_id: UUID) -> Sequence[Mapping[str, Any]]:
+    """The subject and the row of a share, if there is one. Raises Conflict for a share that a rule made."""
+    own = own_shares.c
+    found = await work.rows(select(own.subject, own.row_id, own.rule_id, own.to_children).where(own.id == share_id))
+    if found and found[0]["rule_id"] is not None:
+        raise Conflict("shareId: a rule made this share: expected changeShareRule or endShareRule", "shareId")
+    return found
 
 
 async def _hold(work: Work, actor: Actor, subject: str, row_id: UUID) -> None:

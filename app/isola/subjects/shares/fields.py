@@ -1,6 +1,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -20,6 +20,7 @@ from strawberry.utils.str_converters import to_camel_case
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared import extend
+from isola.api.declared.granting import SHARED, Fields, GrantedField, Grantee, ShareableType, changing, choice, granting
 from isola.api.declared.making import connection_of, list_of, made_input
 from isola.api.declared.shared import (
     OWNER,
@@ -27,15 +28,12 @@ from isola.api.declared.shared import (
     declare_shared,
     declare_shared_filter,
     declare_shared_order,
-    granted_field,
-    shareable,
-    shared_field,
     shared_rows,
     shares_received,
 )
 from isola.api.declared.types import compared
 from isola.api.fields import FIELD, many, mapped, one, part, typed_id
-from isola.api.request import Info, fields_of, payload
+from isola.api.request import Info, payload
 from isola.api.scalars import (
     BooleanFilter,
     DateTime,
@@ -47,7 +45,6 @@ from isola.api.scalars import (
 )
 from isola.api.tenants import Tenant
 from isola.errors import BadUserInput
-from isola.installed import SUBJECTS
 from isola.query.caller import may, user_id
 from isola.query.identifiers import decode
 from isola.query.mapping import Comparison, Join, Parameters, Row, View
@@ -55,6 +52,7 @@ from isola.subjects import shares
 from isola.subjects.declaration import Declaration
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
+from isola.subjects.shares.rules.fields import PREFIX as RULE_PREFIX, ShareRule
 from isola.subjects.subject import Subject
 from isola.subjects.users import User
 
@@ -65,21 +63,11 @@ TO_CHILDREN = (
     "Instead of a grantee: let all tenants directly below the caller's read it, also later ones. This needs the "
     "permissions share:manage and family:read as well."
 )
-TERM = "When it ends. Null: when it is revoked. Omitted: after the usual term of the installation, if it has one."
-FIELDS = "What may be read of it. Omitted: all that can be shared."
-NOTE = "What its readers should know about it: 1 to 500 characters."
-KEPT = "Omitted: as it is."
-
-Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
-"""The types and declarations of fields, by their names."""
-
-SHARED = [subject for subject in SUBJECTS if subject.shared]
-"""The subjects whose rows can be shared."""
 SHARED_TYPES: Mapping[str, type] = {subject.declaration.name: declare_shared(subject) for subject in SHARED}
 """The types of shared rows, by the names of their subjects."""
-GrantedField = granted_field(SHARED)
-ShareableType = shareable(SHARED)
-TAKEN = frozenset({"id", "owner", "grantee", "to_children", "fields", "note", "granted_by", "granted_at", "expires_at"})
+TAKEN = frozenset(
+    {"id", "owner", "grantee", "to_children", "fields", "note", "rule", "granted_by", "granted_at", "expires_at"}
+)
 """The fields that shares have themselves."""
 
 
@@ -176,14 +164,9 @@ def share_mutation(subject: type[Subject]) -> Any:
             f"Share{name}Input",
             {
                 key: (strawberry.ID, strawberry.field()),
+                **granting(subject),
                 "grantee": (str | None, strawberry.field(default=None, description=SHARED_WITH)),
                 "to_children": (bool, strawberry.field(default=False, description=TO_CHILDREN)),
-                "fields": (
-                    list_of(shared_field(subject)) | None,
-                    strawberry.field(default=strawberry.UNSET, description=FIELDS),
-                ),
-                "expires_at": (DateTime | None, strawberry.field(default=strawberry.UNSET, description=TERM)),
-                "note": (str | None, strawberry.field(default=strawberry.UNSET, description=NOTE)),
             },
         )
     )
@@ -192,7 +175,7 @@ def share_mutation(subject: type[Subject]) -> Any:
     payload_type = strawberry.type(payload_class, directives=[PUBLIC])
 
     async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  passed by GraphQL
-        values = _choice(input)
+        values = choice(input)
         row = decode(values.pop(key), of.prefix, to_camel_case(key))
         grantee = _grantee(values.pop("grantee"), to_children=values.pop("to_children"))
         actor, term = info.context.actor, info.context.services.share_term
@@ -248,24 +231,10 @@ def _grantee(slug: str | None, *, to_children: bool) -> str | None:
     return slug
 
 
-def _choice(input_: object) -> dict[str, Any]:
-    """The fields of an input that the client sent, with the columns of the chosen fields."""
-    values = fields_of(input_)
-    if values.get("fields") is not None:
-        values["fields"] = [each.value for each in values["fields"]]
-    return values
-
-
 def _class(name: str, fields: Fields) -> type[Any]:
     annotations = {each: type_ for each, (type_, _) in fields.items()}
     declared = {each: field for each, (_, field) in fields.items()}
     return type(name, (), {"__annotations__": annotations, "__module__": __name__, **declared})
-
-
-@mapped(Parameters({"slug": Text()}))
-@strawberry.type(description="The partner with whom something is shared.", directives=[PUBLIC])
-class Grantee:
-    slug: str = strawberry.field(description="The slug, as given when it was shared.")
 
 
 @mapped(own_shares())
@@ -288,6 +257,9 @@ class Share:
     )
     note: str | None = strawberry.field(description="The owner's note to the grantee.")
     granted_by: User | None = one("granted_by", description="The user who shared it; null if no user did.")
+    rule: ShareRule | None = one(
+        "rule_id", description="The rule that made it; null if there is none, or if the caller may not list it."
+    )
     granted_at: DateTime
     expires_at: DateTime | None
 
@@ -314,6 +286,7 @@ ShareFilter = made_input(
         "grantee": _compared(StringFilter, "grantee_slug"),
         "to_children": (BooleanFilter | None, compared("to_children", Comparison("to_children"))),
         "granted_by_id": _compared(IDFilter, "granted_by", User.declaration.prefix),
+        "rule_id": _compared(IDFilter, "rule_id", RULE_PREFIX),
         "granted_at": _compared(DateTimeFilter, "granted_at"),
         "expires_at": _compared(DateTimeFilter, "expires_at"),
         "and_": ("list[ShareFilter] | None", strawberry.field(name="and", default=strawberry.UNSET)),
@@ -369,16 +342,7 @@ class ShareQueries:
     )
 
 
-@strawberry.input
-class ChangeShareInput:
-    share_id: strawberry.ID
-    fields: list[GrantedField] | None = strawberry.field(  # type: ignore[valid-type]  # known at run time
-        default=strawberry.UNSET, description=f"What the grantee may read from now on. {KEPT}"
-    )
-    expires_at: DateTime | None = strawberry.field(
-        default=strawberry.UNSET, description=f"When it ends. Null: when it is revoked. {KEPT}"
-    )
-    note: str | None = strawberry.field(default=strawberry.UNSET, description=f"{NOTE} Null: none. {KEPT}")
+ChangeShareInput = made_input("ChangeShareInput", {"share_id": (strawberry.ID, ...), **changing()})
 
 
 @mapped(Parameters({"share_id": Uuid()}))
@@ -405,8 +369,8 @@ class ShareMutations:
         requires(Permission.SHARE_WRITE),
         "Change what a share grants, when it ends, or its note. What is omitted stays as it is.",
     )
-    async def change_share(self, info: Info, input: ChangeShareInput) -> ChangeSharePayload:
-        values = _choice(input)
+    async def change_share(self, info: Info, input: ChangeShareInput) -> ChangeSharePayload:  # type: ignore[valid-type]  # made at run time
+        values = choice(input)
         share = decode(values.pop("share_id"), PREFIX, "shareId")
         async with info.context.transaction() as work:
             await shares.change(work, info.context.actor, share, **values)
