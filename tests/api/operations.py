@@ -58,6 +58,7 @@ IDS = {
     "rol": [ids("rol", i) for i in (0, 1, 2, 50)],
     "aud": ["aud_" + ids("res", 0)[4:]],
     "shr": ["shr_" + ids("res", 0)[4:]],
+    "srl": ["srl_" + ids("res", 0)[4:]],
     **{each.declaration.prefix: [ids(each.declaration.prefix, i) for i in (0, 1, 2, 5, 50)] for each in FURTHER},
 }
 NO_IDS = ["", "?", "res_", ids("res", 1).upper()]
@@ -66,6 +67,7 @@ TYPES = {type_: each.prefix for type_, each in DECLARED.items()}
 COMPARED = {
     ("AuditFilter", "id"): "aud",
     ("ShareFilter", "id"): "shr",
+    ("ShareFilter", "ruleId"): "srl",
     **{(f"{type_}Filter", "id"): "shr" for type_ in SHARED_LISTS.values()},
     **{(f"{type_}Filter", "id"): prefix for type_, prefix in TYPES.items()},
     **{(f"{type_}Filter", name): TYPES[target] for (type_, name), target in REFERENCES.items()},
