@@ -75,7 +75,7 @@ def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None
 def test_tenants_are_listed_with_their_placements(awake: Place) -> None:
     header, *rows = awake.run("tenant", "list").splitlines()
 
-    assert header.split() == ["slug", "name", "status", "strategy", "id"]
+    assert header.split() == ["slug", "name", "status", "strategy", "id", "remote"]
     assert [(row.split()[0], row.split()[-2]) for row in rows] == [
         ("acme", "rls"),
         ("globex", "schema"),

@@ -61,7 +61,15 @@ INSUFFICIENT_PRIVILEGE = "42501"
 UNDEFINED_TABLE = "42P01"
 
 # Tables of the platform whose rows concern more than one tenant, and the directory of tenants.
-BETWEEN_TENANTS = {"partners", "partnership_declines", "partnership_offers", "shares", "tenant_blocks", "tenants"}
+BETWEEN_TENANTS = {
+    "partners",
+    "partnership_declines",
+    "partnership_offers",
+    "share_rules",
+    "shares",
+    "tenant_blocks",
+    "tenants",
+}
 
 # The maximum length of a marker, and of texts made from it.
 MAX_MARKER = 200

@@ -208,6 +208,18 @@ async def test_a_child_that_is_a_partner_receives_a_row_once(household: Househol
 
 
 @once
+async def test_a_rule_shares_no_row_with_a_child_that_receives_it_as_one(household: Household) -> None:
+    await make_partners(household.owner, household.parent.tenant.id, household.child.tenant.id)
+    await shared(household)
+    await household.above.create("only by the rule")
+    every = {"filter": {"id": {"isNull": False}}, "grantee": "child"}
+    assert (await household.above.run("ShareResources", input=every)).data
+    owners = {each["resource"]["name"]: each["owner"] for each in await received(household, "child")}
+    assert owners[household.parent.rows["resources"]["name"]] is None
+    assert owners["only by the rule"]["slug"] == "parent"
+
+
+@once
 async def test_each_read_by_a_child_is_in_the_log_of_the_parent(database: Database, household: Household) -> None:
     await shared(household)
     for slug in ("child", "child", "sister"):
