@@ -46,7 +46,7 @@ def related(writer: "Writer", site: int, every: Source, lead: Lead, names: Seque
     found, are_few = _counted(writer, led, f"led_{site}")
     # A row can have several related rows that lead to it.
     ids = found.distinct().subquery(f"few_ids_{site}")
-    rows = _whole(every.where(*lead.others), ids, f"{site}") if has_ids else Source(ids, ids, [], is_of_keys=True)
+    rows = _whole(every.where(*lead.others), ids, str(site)) if has_ids else Source(ids, ids, [], is_of_keys=True)
     # The limit lets the planner put the keys into a hash table, whatever number of rows it expects.
     most: ColumnElement[int] = literal_column(str(writer.few), Integer)
     some = select(keys.c.key).limit(most).subquery(f"some_keys_{site}")
