@@ -158,14 +158,14 @@ BEGIN
         tenant, home, nullif(proved[3], ''), nullif(proved[4], ''), nullif(proved[5], ''),
         CASE WHEN added IS NOT NULL THEN names[7] END, added, actions, objects, olds, news
     );
-    -- Expressions, which need no executor.
-    IF in_home AND pg_advisory_xact_lock_shared(isola.share_rules_lock(tenant, names[0])) IS NOT NULL
-        AND EXISTS (
+    -- An expression of its own: it needs no executor, and the next one has a snapshot of what was committed meanwhile.
+    IF in_home AND pg_advisory_xact_lock_shared(isola.share_rules_lock(tenant, names[0])) IS NOT NULL THEN
+        IF EXISTS (
             SELECT FROM control.share_rules r
             WHERE r.owner_id = tenant AND r.subject = names[0] AND r.ended_at IS NULL
-        )
-    THEN
-        PERFORM isola.keep_share_rules(names[0], before, after);
+        ) THEN
+            PERFORM isola.keep_share_rules(names[0], before, after);
+        END IF;
     END IF;
 END $$;
 

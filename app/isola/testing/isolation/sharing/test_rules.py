@@ -216,6 +216,25 @@ async def test_no_row_is_written_beside_a_rule_that_is_being_made_or_ended(
 
 
 @ONE_PARTNER
+async def test_a_row_that_waits_for_the_first_rule_is_compared_with_it(
+    database: Database, owner: Database, copy: Copy, sharer: Canary, partner: Canary
+) -> None:
+    await write(database, sharer, new(sharer, "leaves"), new(sharer, "comes", kind="other"))
+    changes = [
+        update(table).where(table.c.name == "leaves").values(kind="other"),
+        update(table).where(table.c.name == "comes").values(kind="wanted"),
+    ]
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=4) as wide:
+        async with wide.transaction(sharer.tenant, about=sharer.about) as work:
+            given: dict[str, Any] = {"filter": {"of": "a client"}, "condition": WANTED, "compared": ["kind"]}
+            await rules.make(work, manages(sharer), "resource", partner.tenant.slug, **given)
+            tasks = [asyncio.ensure_future(write(wide, sharer, change)) for change in changes]
+            await until_someone_waits(owner)
+        await asyncio.gather(*tasks)
+    assert await names(database, partner) == ["comes"]
+
+
+@ONE_PARTNER
 async def test_rules_end_with_the_partnership_and_wait_while_a_tenant_is_suspended(
     database: Database, control: Database, sharer: Canary, partner: Canary, rule: Rule
 ) -> None:
