@@ -251,6 +251,12 @@ class Settings(BaseSettings, TokenSettings):
     )
     trusted_documents_only: bool = Field(default=False, description="refuse all other documents")
 
+    # --- Metrics
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="the port of /metrics, for Prometheus; off if not set"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="where /metrics listens: never for strangers")
+
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
     embedded: bool | None = Field(

@@ -10,13 +10,14 @@ from isola.admin.administration import Administration
 from isola.admin.schema import schema
 from isola.api import errors
 from isola.api.body import dumped
-from isola.api.execute import Response, unavailable
-from isola.errors import BadUserInput, Refusal
+from isola.api.execute import Response, answered, refused, unavailable
+from isola.api.observation import Observation
+from isola.errors import BadUserInput
 from isola.query.documents import Documents, InvalidError
 from isola.query.limits import Limits
 from isola.query.variables import Variables
 
-_BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
+_METHOD_NOT_ALLOWED = 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,16 @@ class Execution:
         context: Administration,
         *,
         mutations: bool,
+        observation: Observation | None = None,
     ) -> Response:
-        """Execute one operation. Raises nothing but cancellation."""
+        """Execute one operation. ``observation`` gets it. Raises nothing but cancellation."""
         try:
             operation = self.documents.find(text, keep=False).operation(operation_name)
+            if observation is not None:
+                observation.operation = operation
             if operation.type is OperationType.MUTATION and not mutations:
                 formatted = [errors.graphql_error("mutations are executed by POST only", BadUserInput.code)]
-                return Response(_METHOD_NOT_ALLOWED, dumped({"errors": formatted}))
+                return Response(_METHOD_NOT_ALLOWED, dumped({"errors": formatted}), code=BadUserInput.code)
             values = Variables(schema._schema, operation).coerced(variables or {}, max_errors=20, hide_suggestions=True)  # noqa: SLF001  as above
             if isinstance(values, list):
                 raise InvalidError(values)
@@ -61,12 +65,6 @@ class Execution:
             # Some mutations have several transactions.
             if operation.type is OperationType.QUERY and (refusal := unavailable(result)):
                 return refusal
-        except InvalidError as invalid:
-            return Response(_BAD_REQUEST, dumped({"errors": errors.invalid(invalid.errors)}))
-        except Refusal as error:
-            body: dict[str, Any] = {"errors": [errors.refusal(error)]}
-            return Response(error.status, dumped(body), retry_after=error.retry_after)
-        except Exception as error:  # noqa: BLE001  clients get no details; the log gets all
-            return Response(_INTERNAL, dumped({"errors": [errors.crash(error)]}))
-        body = {"errors": errors.located(result.errors)} if result.errors else {}
-        return Response(200, dumped({**body, "data": result.data}))
+        except Exception as error:  # noqa: BLE001  clients get no details of crashes; the log gets all
+            return refused(error)
+        return answered(result)

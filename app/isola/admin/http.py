@@ -13,12 +13,14 @@ from isola.admin.looking import Looking
 from isola.admin.staff import StaffVerifier
 from isola.api.execute import Executor, Response
 from isola.api.http import Endpoint, GraphQL
+from isola.api.observation import observation_of
 from isola.database.transactions import Database
 from isola.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class AdminGraphQL(Endpoint):
+    kind = "admin"
     verifier: StaffVerifier
     execution: Execution
     control: Database
@@ -35,7 +37,12 @@ class AdminGraphQL(Endpoint):
         context = Administration(staff, self.control, self.tenants, self.strategies, request_id)
         mutations = scope["method"] == "POST"
         return await self.execution.execute(
-            request.query, request.operation_name, request.variables, context, mutations=mutations
+            request.query,
+            request.operation_name,
+            request.variables,
+            context,
+            mutations=mutations,
+            observation=observation_of(scope),
         )
 
 

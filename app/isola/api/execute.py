@@ -34,6 +34,7 @@ from isola.api import errors
 from isola.api.body import dumped, loaded
 from isola.api.context import Anonymous
 from isola.api.idempotency import Allowance, Digests, Once, refuse_invalid, unrepeatable_in
+from isola.api.observation import Observation
 from isola.api.payloads import Payloads, Resolver
 from isola.api.request import Request
 from isola.api.services import Services
@@ -67,7 +68,7 @@ class Response:
 
     ``is_read``: it answers a query. The response to a mutation may contain a new secret. ``retry_after``: the seconds
     after which the client may retry the request, of which nothing was executed. ``replayed``: it repeats the first
-    response to a mutation. ``set_cookie`` is the value of that header.
+    response to a mutation. ``set_cookie`` is the value of that header. ``code`` is that of its first error.
     """
 
     status: int
@@ -76,6 +77,7 @@ class Response:
     retry_after: int | None = None
     replayed: bool = False
     set_cookie: str | None = None
+    code: str | None = None
 
 
 class _Around(MiddlewareManager):
@@ -152,17 +154,21 @@ class Executor:
         streams: bool = True,
         visitor: Callable[[], Visitor | None] = lambda: None,
         key: object = None,
+        observation: Observation | None = None,
     ) -> Response:
         """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
         ``streams``: the endpoint has other ways for operations that are streamed, which the refusal of one names.
         ``visitor`` identifies the client of a public field. With an Anonymous ``context`` only public fields run.
-        ``key`` is the idempotency key of a mutation, as the client sent it; queries ignore it.
+        ``key`` is the idempotency key of a mutation, as the client sent it; queries ignore it. ``observation`` gets the
+        operation.
         """
         try:
             sha = _hash(extensions)
             document = await self._document(text, sha, operation_name, context, visitor)
             operation = document.operation(operation_name)
+            if observation is not None:
+                observation.operation = operation
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
                 return _refused(_METHOD_NOT_ALLOWED, [errors.graphql_error(message, BadUserInput.code)])
@@ -230,7 +236,7 @@ class Executor:
                 return f'{{"data":{{{json.dumps(key)}:{text}}}}}'
         source = {key: loaded(await self.compiler.fetch(reading, transaction, given, marked=True))}
         request = Request(context, _read_nothing, self._services)
-        return _answered(await self._core(operation, values, source, request)).body.decode()
+        return answered(await self._core(operation, values, source, request)).body.decode()
 
     async def _document(
         self,
@@ -276,7 +282,7 @@ class Executor:
         """Checks each root field before it queries the database: it can refuse one field and execute the others."""
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
-            return _answered(await self._core(operation, values, None, request))
+            return answered(await self._core(operation, values, None, request))
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
         if isinstance(plans, ReadPlan):
             reading = self.compiler.read(plans, values, context.principal)
@@ -306,7 +312,7 @@ class Executor:
             except Exception as error:  # noqa: BLE001  it becomes the error of every field of this read
                 source = _Failed(error)
         request = Request(context, _read_nothing, self._services, visitor)
-        return _answered(await self._core(operation, values, source, request, reading.refused))
+        return answered(await self._core(operation, values, source, request, reading.refused))
 
     async def _read_rows(self, reading: Reading, context: Context, *, marked: bool) -> tuple[str, bool]:
         """The result of the statement, and whether it has type marks."""
@@ -357,7 +363,7 @@ class Executor:
         # A public mutation also calls other services, where it may have had effects.
         if not operation.roots & OPEN[OperationType.MUTATION] and (refusal := unavailable(result)):
             return refusal
-        response = _answered(result, None if marked else payloads.texts)
+        response = answered(result, None if marked else payloads.texts)
         return replace(response, replayed=True) if once is not None and once.is_replay else response
 
     async def _core(
@@ -467,7 +473,7 @@ def unavailable(result: ExecutionResult) -> Response | None:
     return _refused(refusals[0].status, errors.located(result.errors), refusals[0].retry_after)
 
 
-def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:
+def answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:
     """The response to an executed operation. ``texts`` are the payloads read for each field of its data."""
     data = dumped(result.data)
     if texts and result.data is not None:
@@ -476,7 +482,8 @@ def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -
         data = b"{%b}" % ",".join(fields).encode()
     if not result.errors:
         return Response(200, b'{"data":%b}' % data)
-    return Response(200, b'{"errors":%b,"data":%b}' % (dumped(errors.located(result.errors)), data))
+    located = errors.located(result.errors)
+    return Response(200, b'{"errors":%b,"data":%b}' % (dumped(located), data), code=_code(located))
 
 
 class _Failed(dict[str, Any]):
@@ -513,4 +520,9 @@ def refused(error: Exception) -> Response:
 
 
 def _refused(status: int, reported: list[dict[str, Any]], retry_after: int | None = None) -> Response:
-    return Response(status, dumped({"errors": reported}), retry_after=retry_after)
+    return Response(status, dumped({"errors": reported}), retry_after=retry_after, code=_code(reported))
+
+
+def _code(reported: Sequence[Mapping[str, Any]]) -> str:
+    code: str = reported[0]["extensions"]["code"]
+    return code

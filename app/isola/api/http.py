@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from email.message import Message
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qsl
 
 import structlog
@@ -33,6 +33,7 @@ from isola.api.live import events
 from isola.api.live.caller import Caller
 from isola.api.live.hub import Hub
 from isola.api.live.websocket import Sockets
+from isola.api.observation import Observation, Observer, observation_of, observed
 from isola.api.request_id import HEADER, request_id
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Forbidden, Refusal, TenantRequired, Unauthenticated, Unavailable, Unconfirmed
@@ -49,6 +50,8 @@ JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 HTML = "text/html"
 UNAUTHENTICATED_BODY_BYTES = 16 * 1024
+# Nobody gets it: the client has disconnected.
+_CLIENT_GONE = 499
 _QUALITY = re.compile(r";\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
@@ -99,6 +102,8 @@ class Endpoint(ABC):
 
     __slots__ = ()
 
+    kind: ClassVar[str] = "graphql"
+    """The name of the endpoint in observations."""
     compress_from: int | None
     """The size in bytes from which on query responses are compressed."""
     by_get: bool
@@ -117,10 +122,13 @@ class Endpoint(ABC):
         media, lenient = JSON, False
         called = request_id(headers.get(HEADER))
         structlog.contextvars.bind_contextvars(request_id=called)
+        observation = observation_of(scope)
+        observation.endpoint = self.kind
         try:
             if self.streams(headers.get("accept")):
                 streamed = await self.stream(scope, headers, receive, send, called)
                 if streamed is None:
+                    observation.streamed = True
                     return
                 answer = streamed
             else:
@@ -128,6 +136,7 @@ class Endpoint(ABC):
                 answer = await self.answer(scope, headers, receive, called)
             # A client that accepts only plain JSON expects 200 for every well-formed request.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
+            observation.answered(status, len(answer.body), answer.code)
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 compressed = answer.is_read and self.compresses(answer.body, headers)
                 await _answer(send, answer, media, called, compressed=compressed, status=status)
@@ -136,14 +145,17 @@ class Endpoint(ABC):
             if answer.replayed:
                 response.headers[REPLAYED] = "true"
         except ClientGone:
+            observation.answered(_CLIENT_GONE, 0, "CLIENT_GONE")
             return
         except asyncio.CancelledError:
             # Only a shutdown cancels a request; this is its last chance to send a response.
-            response = _error(Unconfirmed("the server is stopping: the request may have been executed or not"), media)
+            stopping = Unconfirmed("the server is stopping: the request may have been executed or not")
+            response = _error(stopping, media, observation)
         except Refusal as refusal:
-            response = _error(refusal, media)
+            response = _error(refusal, media, observation)
         except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
             response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
+            observation.answered(500, len(response.body), "INTERNAL")
         _explain(response, self.methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
@@ -257,6 +269,7 @@ class GraphQL(Endpoint):
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
         context: Context | Anonymous
         jar = Jar.read(headers, self.origins)
+        observation = observation_of(scope)
         try:
             # Authenticate before reading the body.
             principal = await self.principals.principal(scope)
@@ -270,6 +283,7 @@ class GraphQL(Endpoint):
         else:
             visitor = partial(self._visitor, scope, request_id, jar)
             context = Context(principal, self.database, self.principals.members, request_id, self.principals.families)
+            observation.principal = principal
             asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
         answer = await self.executor.execute(
             asked.query,
@@ -281,6 +295,7 @@ class GraphQL(Endpoint):
             streams=self.hub is not None,
             visitor=visitor,
             key=key_in(headers),
+            observation=observation,
         )
         return answer if jar is None or jar.set_cookie is None else replace(answer, set_cookie=jar.set_cookie)
 
@@ -396,8 +411,10 @@ def _checked(parameters: Any) -> GraphQLRequest:
     )
 
 
-def _error(refusal: Refusal, media: str) -> Response:
-    return _response(dumped({"errors": [errors.refusal(refusal)]}), refusal.status, media, refusal.retry_after)
+def _error(refusal: Refusal, media: str, observation: Observation) -> Response:
+    body = dumped({"errors": [errors.refusal(refusal)]})
+    observation.answered(refusal.status, len(body), refusal.code)
+    return _response(body, refusal.status, media, refusal.retry_after)
 
 
 def _response(body: bytes, status: int, media: str, retry_after: int | None = None) -> Response:
@@ -425,12 +442,13 @@ def application(
     hub: Hub,
     further: Sequence[BaseRoute] = (),
     page: ASGIApp | None = None,
+    observers: Sequence[Observer] = (),
 ) -> ASGIApp:
     """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
 
     If the path is a tenant source, ``/t/<tenant>/graphql`` serves the same as ``/graphql``. ``further`` routes are
     served as well. ``hub`` follows subscriptions: over WebSockets, and as events in answers. ``page`` is the answer to
-    browsers that open ``/graphql``; None for no such page.
+    browsers that open ``/graphql``; None for no such page. ``observers`` get each HTTP request when it has ended.
     """
 
     async def livez(_: Request) -> Response:
@@ -489,7 +507,7 @@ def application(
         else:
             await starlette(scope, receive, send)
 
-    return direct
+    return observed(direct, observers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from isola.api.context import Context
 from isola.api.execute import Executor, Response
 from isola.api.http import JSON, REFUSED, Endpoint, MethodNotAllowed, NotAcceptable, Principals
 from isola.api.idempotency import key_in
+from isola.api.observation import observation_of
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, NotFound, OperatorError, Refusal
 from isola.identity.resolution import API
@@ -92,6 +93,7 @@ Paths: TypeAlias = Mapping[str, Mapping[str, Operation]]
 class Rest(Endpoint):
     """One path, with the operation of each method."""
 
+    kind = "rest"
     principals: Principals
     executor: Executor
     database: Database
@@ -115,6 +117,8 @@ class Rest(Endpoint):
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
         # Authenticate before reading the body. The path names the tenant: see isola.identity.resolution.
         principal = await self.principals.principal(scope)
+        observation = observation_of(scope)
+        observation.principal = principal
         operation = self.operations.get(scope["method"])
         if operation is None:
             raise MethodNotAllowed(f"expected one of {self.methods}")
@@ -128,7 +132,14 @@ class Rest(Endpoint):
         variables = operation.values(scope["path_params"], sent)
         context = Context(principal, self.database, self.principals.members, request_id, self.principals.families)
         response = await self.executor.execute(
-            operation.route.document, None, variables, None, context, mutations=not reads, key=key_in(headers)
+            operation.route.document,
+            None,
+            variables,
+            None,
+            context,
+            mutations=not reads,
+            key=key_in(headers),
+            observation=observation,
         )
         return _shown(operation.route, response)
 
@@ -234,7 +245,9 @@ def _shown(route: Route, response: Response) -> Response:
         value = value and value[key]
     if value is None:
         missing = NotFound("there is no such object")
-        return replace(response, status=missing.status, body=dumped({"errors": [errors.refusal(missing)]}))
+        return replace(
+            response, status=missing.status, body=dumped({"errors": [errors.refusal(missing)]}), code=missing.code
+        )
     status = HTTPStatus.CREATED if route.method == "POST" else HTTPStatus.OK
     return replace(response, status=status, body=dumped(value), is_read=route.method == "GET")
 

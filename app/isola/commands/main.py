@@ -109,9 +109,9 @@ def serve() -> None:
             # The embedded database has no operator who migrates it.
             async with await installed.owner(4) as owner:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
-        await _serve(installed, listener)
+        await _serve(installed, listener, scraped)
 
-    with server.bound(settings) as listener:
+    with server.bound(settings) as listener, server.bound_for_metrics(settings) as scraped:
         act(run, settings=settings, serving=True)
 
 
@@ -135,18 +135,33 @@ def demo() -> None:
                 await demonstration.furnish(owner, tenants, installed.strategies)
         admitting, password = demonstration.admit(settings)
         demonstration.explain(settings, f"{listener.url}/graphql", password)
-        await _serve(replace(installed, settings=admitting), listener, demonstration.trials())
+        await _serve(replace(installed, settings=admitting), listener, scraped, demonstration.trials())
 
-    with server.bound(settings) as listener:
+    with server.bound(settings) as listener, server.bound_for_metrics(settings) as scraped:
         act(run, settings=settings, serving=True)
 
 
-async def _serve(installed: "Installation", listener: "server.Listener", trials: "Sequence[Trial]" = ()) -> None:
+async def _serve(
+    installed: "Installation",
+    listener: "server.Listener",
+    scraped: "server.Listener | None",
+    trials: "Sequence[Trial]" = (),
+) -> None:
+    from contextlib import nullcontext
+
     from isola.server.application import application
     from isola.server.operator import operating
+    from isola.telemetry.exposition import PATH, Metrics
 
-    async with application(installed, trials) as served, operating(installed):
+    metrics = None if scraped is None else Metrics()
+    async with (
+        application(installed, trials, metrics) as served,
+        operating(installed),
+        nullcontext() if scraped is None or metrics is None else scraped.beside(metrics),
+    ):
         listener.listen()
+        if scraped is not None:
+            typer.echo(f"Metrics on {scraped.url}{PATH}")
         typer.echo(f"Serving on {listener.url}/graphql — press Ctrl-C to stop")
         sys.stdout.flush()
         await listener.serve(served)

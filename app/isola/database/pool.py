@@ -14,6 +14,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -42,6 +43,20 @@ WAITING_FOR_ONE = 2
 LENT = 4
 # The weight of each transaction in the moving average of transaction times.
 LATEST = 1 / 32
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a pool has at this moment, in connections; ``waiting`` transactions wait for one.
+
+    ``refused`` is the number of transactions since the start that got none.
+    """
+
+    size: int
+    busy: int
+    idle: int
+    waiting: int
+    refused: int
 
 
 class Link:
@@ -96,7 +111,13 @@ class Pool:
         self._links: set[Link] = set()
         self._usual = LEAST_PATIENCE / PATIENCE
         self._lent = 0
+        self._refused = 0
         self._closing: asyncio.Future[None] | None = None
+
+    @property
+    def usage(self) -> Usage:
+        waiting = sum(map(len, self._queues.values()))
+        return Usage(self._size, self._size - self._free, len(self._idle), waiting, self._refused)
 
     async def borrow(self, group: Hashable, home: Hashable = None, *, fresh: bool = False) -> Link:
         """A connection, to be given back. ``group`` is the tenant whose turn counts; None is not limited.
@@ -311,6 +332,7 @@ class Pool:
     async def _turn(self, group: Hashable, home: Hashable) -> None:
         queue = self._queues.setdefault(group, _Queue(home))
         if group is not None and len(queue) >= self._queue_length:
+            self._refused += 1
             raise Unavailable("too many requests are waiting for the database")
         waiter = asyncio.get_running_loop().create_future()
         queue[waiter] = None
@@ -325,6 +347,7 @@ class Pool:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._leave(group)  # it was given a place at the moment when it was cancelled
             if isinstance(error, TimeoutError):
+                self._refused += 1
                 raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
             raise
 

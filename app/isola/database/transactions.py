@@ -27,7 +27,7 @@ from isola.database.binding import NOTHING, BindingKey, record
 from isola.database.claims import Claim
 from isola.database.connection import Binding, Connection
 from isola.database.failures import LOST, REACHING, cause, translate
-from isola.database.pool import Link, Pool
+from isola.database.pool import Link, Pool, Usage
 from isola.database.statements import STATEMENT_LENGTH
 from isola.errors import BadUserInput, Conflict, Unavailable, Unconfirmed
 from isola_strategies.base import Strategy
@@ -249,6 +249,10 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.close()
+
+    @property
+    def usage(self) -> Usage:
+        return self._pool.usage
 
     def transaction(
         self,

@@ -1,6 +1,6 @@
 """The composition root: builds the server from settings, databases, strategies and the schema."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -13,6 +13,7 @@ from isola.admin.staff import StaffVerifier
 from isola.api import http, rest
 from isola.api.execute import Executor
 from isola.api.live.hub import Hub
+from isola.api.observation import Observer
 from isola.api.schema import model
 from isola.api.services import Services
 from isola.api.undescribed import undescribed
@@ -57,6 +58,8 @@ from isola.query.limits import Limits
 from isola.server import trusted
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.telemetry.exposition import Metrics
+from isola.telemetry.resources import Caches, Pools, Subscriptions
 from isola.webhooks import endpoints
 from isola.webhooks.delivery import Delivery
 from isola.webhooks.sending import Sender
@@ -71,10 +74,12 @@ FOLLOWING = 4
 
 
 @asynccontextmanager
-async def application(installed: Installation, trials: Sequence[Trial] = ()) -> AsyncIterator[ASGIApp]:
+async def application(
+    installed: Installation, trials: Sequence[Trial] = (), metrics: Metrics | None = None
+) -> AsyncIterator[ASGIApp]:
     """The server's application, ready for requests; its databases are open as long as the context is.
 
-    The home page of the open profile presents ``trials``.
+    The home page of the open profile presents ``trials``. ``metrics`` gets what there is to measure.
 
     Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and
     for unusable keys; Unavailable when the database cannot be reached.
@@ -202,9 +207,14 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
             if of_staff is not None:
                 staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
                 verifier = StaffVerifier(settings, hosts, staff_tokens, revocations)
-                looking = Looking(verifier, control, directory, members)
                 administration = admin_http.routes(
-                    settings, verifier, looking, executor, tenants, control, installed.strategies
+                    settings,
+                    verifier,
+                    Looking(verifier, control, directory, members),
+                    executor,
+                    tenants,
+                    control,
+                    installed.strategies,
                 )
             # In production there is nothing for browsers.
             browsed = [] if settings.production else pages.routes(trusted.read(settings.trusted_documents), trials)
@@ -220,7 +230,33 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 patience=settings.read_timeout,
             )
             async with following_feeds as hub, invitations.sending(), delivery.delivering():
-                yield http.application(settings, authenticator, executor, tenants, control, hub, further, graphiql)
+                pools = {
+                    "tenants": tenants,
+                    "control": control,
+                    "background": background,
+                    "subscriptions": reading,
+                    "webhooks": delivering,
+                }
+                yield http.application(
+                    settings,
+                    authenticator,
+                    executor,
+                    tenants,
+                    control,
+                    hub,
+                    further,
+                    graphiql,
+                    _observers(metrics, pools, executor, hub),
+                )
+
+
+def _observers(
+    metrics: Metrics | None, pools: Mapping[str, Database], executor: Executor, hub: Hub
+) -> Sequence[Observer]:
+    if metrics is None:
+        return ()
+    metrics.add(Pools(pools), Caches(executor), Subscriptions(hub))
+    return (metrics.requests,)
 
 
 def _delivery(

@@ -1,4 +1,4 @@
-"""The HTTP server: its socket, and its signal handling."""
+"""The HTTP server: its sockets, and its signal handling."""
 
 import asyncio
 import gc
@@ -6,8 +6,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -24,10 +25,15 @@ MOST_CONNECTIONS = 10_000
 # With chunks of one byte, a body with its framing is six times as long as the body alone.
 WIRE_BYTES_A_BYTE = 8
 WIRE_BYTES = 65_536
+# Of the port for metrics: one or two programs scrape it.
+SCRAPERS = 20
 
 
-def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """Uvicorn's configuration for an application: everything that clients send is limited in size."""
+def configured(application: ASGIApp, settings: Settings, connections: int | None = None) -> uvicorn.Config:
+    """Uvicorn's configuration for an application: everything that clients send is limited in size.
+
+    ``connections`` is the maximum number of them, by default what the settings say.
+    """
     limits = Limits(
         head=settings.max_head_bytes,
         headers=settings.max_headers,
@@ -35,7 +41,7 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
         wire=settings.max_body_bytes * WIRE_BYTES_A_BYTE + WIRE_BYTES,
         body_time=settings.body_timeout,
         read_time=settings.read_timeout,
-        connections=_connections(settings),
+        connections=connections or _connections(settings),
     )
     return uvicorn.Config(
         application,
@@ -70,11 +76,21 @@ def _connections(settings: Settings) -> int:
     return min(limit, max(soft - own, soft // 2))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server listens, and how the settings for that begin."""
+
+    host: str
+    port: int
+    prefix: str = "ISOLA"
+
+
 class Listener:
     """A server's socket. ``bound`` binds the address; connections are accepted after ``listen``."""
 
-    def __init__(self, settings: Settings, bound: socket.socket) -> None:
+    def __init__(self, settings: Settings, place: Place, bound: socket.socket) -> None:
         self._settings = settings
+        self._place = place
         self._socket = bound
 
     @property
@@ -87,7 +103,7 @@ class Listener:
         try:
             self._socket.listen(BACKLOG)
         except OSError as error:
-            raise _cannot_listen(self._settings, error) from error
+            raise _cannot_listen(self._place, error) from error
 
     async def serve(self, application: ASGIApp) -> None:
         """Serve until SIGTERM or SIGINT; then finish accepted requests, within ``shutdown_grace``."""
@@ -99,33 +115,58 @@ class Listener:
         sys.setswitchinterval(0.0005)
         await _Server(configured(application, self._settings)).serve([self._socket])
 
+    @asynccontextmanager
+    async def beside(self, application: ASGIApp) -> AsyncIterator[None]:
+        """Serve as long as the context is open, whatever signals come, beside the server that they are for."""
+        self.listen()
+        server = _Beside(configured(application, self._settings, SCRAPERS))
+        task = asyncio.create_task(server.serve([self._socket]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
 
 @contextmanager
-def bound(settings: Settings) -> Iterator[Listener]:
+def bound(settings: Settings, place: Place | None = None) -> Iterator[Listener]:
     """Bind the configured address, before anything else is started, so that a port in use is detected early.
 
-    Raises OperatorError.
+    ``place`` is another one than that of requests. Raises OperatorError.
     """
+    place = place or Place(settings.host, settings.port)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         taken = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise _cannot_listen(settings, error) from error
+        raise _cannot_listen(place, error) from error
     with taken:
         try:
             # The port can be reused as soon as the previous server has ended.
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(address)
         except OSError as error:
-            raise _cannot_listen(settings, error) from error
-        yield Listener(settings, taken)
+            raise _cannot_listen(place, error) from error
+        yield Listener(settings, place, taken)
 
 
-def _cannot_listen(settings: Settings, error: Exception) -> OperatorError:
+@contextmanager
+def bound_for_metrics(settings: Settings) -> Iterator[Listener | None]:
+    """Bind the address of metrics; None if there is none. Raises OperatorError."""
+    if settings.metrics_port is None:
+        yield None
+    else:
+        with bound(settings, Place(settings.metrics_host, settings.metrics_port, "ISOLA_METRICS")) as listener:
+            yield listener
+
+
+def _cannot_listen(place: Place, error: Exception) -> OperatorError:
     reason = error.strerror if isinstance(error, OSError) else "expected the name of a host"
-    return OperatorError(f"cannot listen on ISOLA_HOST {settings.host}, ISOLA_PORT {settings.port}: {reason}")
+    return OperatorError(
+        f"cannot listen on {place.prefix}_HOST {place.host}, {place.prefix}_PORT {place.port}: {reason}"
+    )
 
 
 class _Server(uvicorn.Server):
@@ -135,4 +176,10 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+class _Beside(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         yield

@@ -22,6 +22,7 @@ from isola.settings import Settings
 from isola.shipped import shipped
 from isola.subjects.audit import audit_entries
 from isola.subjects.permissions import Role
+from isola.telemetry.exposition import Metrics
 from isola.testing import modes
 from isola.testing.fixtures import Copy
 from isola.testing.oracles import canary
@@ -161,8 +162,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
-    """Serve a database with these settings."""
+async def serving(copy: Copy, settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Api]:
+    """Serve a database with these settings. ``metrics`` gets what there is to measure."""
     with modes.between(copy.where.tenant) as address:
         cached = settings.statement_cache and modes.STATEMENT_CACHE
         installed = Installation(
@@ -170,13 +171,13 @@ async def serving(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
             replace(copy.where, tenant=address),
             copy.strategies,
         )
-        async with _served(installed) as api:
+        async with _served(installed, metrics) as api:
             yield api
 
 
 @asynccontextmanager
-async def _served(installed: Installation) -> AsyncIterator[Api]:
-    async with application(installed) as served:
+async def _served(installed: Installation, metrics: Metrics | None) -> AsyncIterator[Api]:
+    async with application(installed, metrics=metrics) as served:
         # asyncio sets TCP_NODELAY only if the socket's protocol is given.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))

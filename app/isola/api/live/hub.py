@@ -65,6 +65,11 @@ class Hub:
         self._callers: dict[Caller, int] = {}
         self._of_user: Counter[UUID] = Counter()
 
+    @property
+    def subscriptions(self) -> int:
+        """The number of subscriptions and live queries."""
+        return self._of_user.total()
+
     @classmethod
     @asynccontextmanager
     async def open(
