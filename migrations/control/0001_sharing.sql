@@ -22,18 +22,14 @@ BEGIN
     RETURN bound;
 END $$;
 
--- The current shares. A share ends at its expiry time. Soon after, a server marks it as lapsed: see
--- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares. A share also ends with the
--- partnership in which it was made: a later one of the same tenants has another id. A share that a rule has made
--- (0001_share_rules.sql) is not current while the row is also shared by itself with the partner, or by an older rule.
-CREATE VIEW control.live_shares WITH (security_invoker = true) AS
+-- The shares that have not ended by themselves. A share ends at its expiry time. Soon after, a server marks it as lapsed:
+-- see app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares. A share that a rule has
+-- made (0001_share_rules.sql) is not current while the row is also shared by itself with the partner, or by an older rule.
+CREATE VIEW control.current_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
     note, rule_id
 FROM control.shares s
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
-  AND EXISTS (
-      SELECT FROM control.partners p WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id
-  )
   AND (rule_id IS NULL OR NOT EXISTS (
       SELECT FROM control.shares o
       -- Only the row is a condition of an index, so that this one is used, whatever the planner knows.
@@ -42,6 +38,15 @@ WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > 
         AND o.revoked_at IS NULL AND NOT o.lapsed AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp())
         AND (o.rule_id IS NULL OR o.rule_id < s.rule_id)
   ));
+
+-- Those whose partnership has not ended either. A later one of the same tenants has another id.
+CREATE VIEW control.live_shares WITH (security_invoker = true) AS
+SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
+    note, rule_id
+FROM control.current_shares
+WHERE EXISTS (
+    SELECT FROM control.partners p WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id
+);
 
 -- The tenants whose shares others receive: active, with only active ancestors.
 CREATE VIEW control.sharers WITH (security_invoker = true) AS
@@ -293,15 +298,24 @@ BEGIN ATOMIC
     ORDER BY granted_at DESC, id DESC LIMIT most;
 END;
 
--- The rows of a subject that partners or its parent share with the bound tenant, or the one of a share: the columns that its table
--- declares as shared, in that order, NULL where the share does not grant them; the names of those that it grants; and of
--- the share its id, its owner's slug and name, NULL for the parent, when it was made, when it ends, and its note. No row
--- for a share of another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that leaves its home
--- meanwhile does not look like one without rows, it is an error of its own (IS006), and a later statement reads the new
--- home. The policies apply to this function as well, so the owner is bound while its rows
--- are read: with the user who shared them if the subject has a visibility rule, so that a partner reads a row as long as
--- that user may, and a row that nobody shared as long as all users may. There is no row while the user is disabled. The
--- grantee is bound again before anything else runs; an error on the way ends the transaction and with it the binding.
+-- What a grantee reads of a share.
+CREATE TYPE control.granted AS (
+    id uuid, row_id uuid, granted_by uuid, granted_at timestamptz, expires_at timestamptz, fields text[], note text
+);
+
+-- The rows of a subject that partners or its parent share with the bound tenant, or the one of a share: the columns that
+-- its table declares as shared, in that order, NULL where the share does not grant them; the names of those that it
+-- grants; and of the share its id, its owner's slug and name, NULL for the parent, when it was made, when it ends, and its
+-- note. No row for a share of another subject.
+--
+-- Each owner's shares are found first, and then its rows are read in its home, of whatever strategy, by name: so an owner
+-- that leaves its home meanwhile does not look like one without rows, it is an error of its own (IS006), and a later
+-- statement reads the new home. PostgreSQL plans the statement for each home anew, so it names as few tables as it can.
+--
+-- The policies apply to this function as well, so the owner is bound while its rows are read: with the user who shared
+-- them if the subject has a visibility rule, so that a partner reads a row as long as that user may, and a row that nobody
+-- shared as long as all users may. There is no row while the user is disabled. The grantee is bound again before anything
+-- else runs; an error on the way ends the transaction and with it the binding.
 -- STABLE: all owners' rows, and a page and its count, are of one snapshot, that of the statement.
 CREATE FUNCTION isola.shared_rows(of_subject text, of_share uuid DEFAULT NULL) RETURNS SETOF record LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
@@ -320,53 +334,53 @@ BEGIN
     FROM control.subjects o CROSS JOIN unnest(o.shared) WITH ORDINALITY each (name, place)
     WHERE o.name = of_subject
     GROUP BY o.name;
+    IF declared.relation IS NULL THEN
+        RETURN;
+    END IF;
     FOR owner IN
-        SELECT p.id AS partnership, t.id, t.slug, t.name, t.home, u.sharer, of_share AS share, false AS is_parent
-        FROM control.partners p
-        JOIN control.sharers t ON t.id = p.partner_id
-        CROSS JOIN LATERAL (
-            SELECT NULL::uuid AS sharer WHERE NOT declared.restricted AND EXISTS (
-                SELECT FROM control.live_shares s
-                WHERE s.partnership_id = p.id AND s.owner_id = t.id AND s.subject = of_subject
-            )
+        SELECT t.id, t.home, CASE WHEN NOT g.by_parent THEN t.slug END AS slug,
+            CASE WHEN NOT g.by_parent THEN t.name END AS name, g.sharer, g.shares
+        FROM (
+            SELECT p.partner_id AS owner_id, false AS by_parent, each.sharer, each.shares
+            FROM control.partners p CROSS JOIN LATERAL (
+                SELECT CASE WHEN declared.restricted THEN s.granted_by END AS sharer, array_agg(
+                    ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+                ) AS shares
+                FROM control.current_shares s
+                WHERE s.partnership_id = p.id AND s.owner_id = p.partner_id AND s.grantee_id = p.tenant_id
+                  AND s.subject = of_subject
+                GROUP BY sharer
+            ) each
+            WHERE p.tenant_id = grantee AND of_share IS NULL
             UNION ALL
-            SELECT DISTINCT s.granted_by FROM control.live_shares s
-            WHERE declared.restricted
-              AND s.partnership_id = p.id AND s.owner_id = t.id AND s.subject = of_subject
-        ) u
-        WHERE of_share IS NULL AND p.tenant_id = grantee AND declared.relation IS NOT NULL
-        UNION ALL
-        SELECT s.partnership_id, t.id, t.slug, t.name, t.home, CASE WHEN declared.restricted THEN s.granted_by END, s.id,
-            false
-        FROM control.live_shares s
-        JOIN control.sharers t ON t.id = s.owner_id
-        WHERE s.id = of_share AND s.grantee_id = grantee AND declared.relation IS NOT NULL
-        UNION ALL
-        SELECT DISTINCT t.id, t.id, NULL, NULL, t.home, CASE WHEN declared.restricted THEN s.granted_by END,
-            CASE WHEN of_share IS NOT NULL THEN s.share_id END, true
-        FROM control.family_shares s
-        JOIN control.sharers t ON t.id = s.owner_id
-        WHERE s.grantee_id = grantee AND s.subject = of_subject AND declared.relation IS NOT NULL
-          AND (of_share IS NULL OR s.share_id = control.id_of_parent(of_share, s.child_key))
+            SELECT s.owner_id, false, CASE WHEN declared.restricted THEN s.granted_by END, ARRAY[
+                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+            ]
+            FROM control.live_shares s
+            WHERE s.id = of_share AND s.grantee_id = grantee AND s.subject = of_subject
+            UNION ALL
+            SELECT s.owner_id, true, CASE WHEN declared.restricted THEN s.granted_by END AS sharer, array_agg(
+                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+            )
+            FROM control.family_shares s
+            WHERE s.grantee_id = grantee AND s.subject = of_subject
+              AND (of_share IS NULL OR s.share_id = control.id_of_parent(of_share, s.child_key))
+            GROUP BY s.owner_id, sharer
+        ) g
+        JOIN control.sharers t ON t.id = g.owner_id
     LOOP
         PERFORM set_config('isola.tenant', owner.id::text, true),
             set_config('isola.proof', isola.proof(owner.id, owner.sharer), true),
             set_config('isola.home', owner.home, true);
         RETURN QUERY EXECUTE format(
-            'SELECT %1$s, CASE WHEN s.fields = $1 THEN $1 ELSE ARRAY('
+            'SELECT %1$s, CASE WHEN s.fields <@ $1 THEN s.fields ELSE ARRAY('
             '    SELECT name FROM unnest($1) WITH ORDINALITY each (name, place) WHERE name = ANY (s.fields) ORDER BY place'
             ') END, s.id, $2, $3, s.granted_at, s.expires_at, s.note'
-            ' FROM %4$s JOIN %2$I.%3$I r ON r.id = s.row_id'
-            ' WHERE s.partnership_id = $4 AND s.owner_id = $5 AND s.subject = $6 AND ($7 IS NULL OR %5$s = $7)'
-            ' AND (NOT $8 OR s.granted_by IS NOT DISTINCT FROM $9)'
-            ' AND (s.granted_by IS NULL'
-            '    OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = s.granted_by AND u.disabled_at IS NULL))',
-            declared.columns, owner.home, declared.relation,
-            CASE WHEN owner.is_parent THEN '(SELECT * FROM control.family_shares WHERE grantee_id = $10) s'
-                ELSE 'control.live_shares s' END,
-            CASE WHEN owner.is_parent THEN 's.share_id' ELSE 's.id' END
-        ) USING declared.shared, owner.slug, owner.name, owner.partnership, owner.id, of_subject, owner.share,
-            declared.restricted, owner.sharer, grantee;
+            ' FROM unnest($4) s JOIN %2$I.%3$I r ON r.id = s.row_id'
+            ' WHERE s.granted_by IS NULL'
+            '    OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = s.granted_by AND u.disabled_at IS NULL)',
+            declared.columns, owner.home, declared.relation
+        ) USING declared.shared, owner.slug, owner.name, owner.shares;
         PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
             set_config('isola.home', grantees_home, true);
     END LOOP;

@@ -539,7 +539,7 @@ KEEP_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
 MAKE_RULE = "isola.make_share_rule(text, text, text[], timestamptz, text, jsonb, jsonb, text[], integer)"
 CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
 
-# The conditions of control.live_shares.
+# The conditions of control.current_shares and control.live_shares.
 IN_TIME = "revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())"
 IN_PARTNERSHIP = (
     "EXISTS (SELECT FROM control.partners p"
@@ -547,12 +547,21 @@ IN_PARTNERSHIP = (
 )
 
 
-def live_shares(*conditions: str) -> str:
-    """Replace the conditions on which a share is current."""
+def current_shares(condition: str) -> str:
+    """Replace the condition on which a share has not ended by itself."""
+    return _shares("control.current_shares", "control.shares", condition)
+
+
+def live_shares(condition: str) -> str:
+    """Replace the condition on which the partnership of a share has not ended."""
+    return _shares("control.live_shares", "control.current_shares", condition)
+
+
+def _shares(view: str, of: str, condition: str) -> str:
     return (
-        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
+        f"CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS"
         " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at,"
-        f" expires_at, fields, note, rule_id FROM control.shares WHERE {' AND '.join(conditions)}"
+        f" expires_at, fields, note, rule_id FROM {of} WHERE {condition}"
     )
 
 
@@ -590,14 +599,14 @@ SHARES = (
         "shares that never expire",
         "the expiry of shares",
         BOTH,
-        live_shares("revoked_at IS NULL", IN_PARTNERSHIP),
+        current_shares("revoked_at IS NULL"),
         (ENDING,),
     ),
     Sql(
         "shares that expire by the transaction's clock",
         "that a share ends with the next statement",
         BOTH,
-        live_shares("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())", IN_PARTNERSHIP),
+        current_shares("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"),
         (ENDING,),
     ),
     Sql(
@@ -622,7 +631,7 @@ SHARES = (
         "shares that cannot be revoked",
         "revocation",
         BOTH,
-        live_shares("(expires_at IS NULL OR expires_at > statement_timestamp())", IN_PARTNERSHIP),
+        current_shares("(expires_at IS NULL OR expires_at > statement_timestamp())"),
         (ENDING,),
     ),
     Sql(
@@ -636,21 +645,25 @@ SHARES = (
         "shares listed for any tenant",
         "the grantee of the shares in a list",
         BOTH,
-        rewritten("isola.shared_rows(text, uuid)", " AND p.tenant_id = grantee", ""),
+        rewritten("isola.shared_rows(text, uuid)", "p.tenant_id = grantee AND of_share IS NULL", "of_share IS NULL"),
         (LISTED,),
     ),
     Sql(
-        "shares listed as each of those who shared",
+        "shares listed as one of those who shared",
         "that a row is read as the user who shared it",
         BOTH,
-        rewritten("isola.shared_rows(text, uuid)", "NOT $8 OR s.granted_by IS NOT DISTINCT FROM $9", "$8 IS NOT NULL"),
+        rewritten(
+            "isola.shared_rows(text, uuid)",
+            "CASE WHEN declared.restricted THEN s.granted_by END AS sharer",
+            "(SELECT max(o.granted_by::text)::uuid FROM control.shares o WHERE o.owner_id = s.owner_id) AS sharer",
+        ),
         (LISTED,),
     ),
     Sql(
         "shares read as another subject",
         "that a share is of rows of one subject",
         BOTH,
-        rewritten("isola.shared_rows(text, uuid)", " AND s.subject = $6", " AND $6 IS NOT NULL"),
+        rewritten("isola.shared_rows(text, uuid)", " AND s.subject = of_subject", ""),
         (LISTED,),
     ),
     Sql(
@@ -723,7 +736,7 @@ SHARES = (
         "shares that outlive their partnership",
         "that shares end with the partnership",
         BOTH,
-        live_shares(IN_TIME),
+        live_shares("true"),
         (CONSENT,),
     ),
     Sql(
@@ -749,14 +762,21 @@ SHARES = (
         "shares of an earlier partnership",
         "that shares do not come back with a new partnership",
         BOTH,
-        live_shares(IN_TIME, IN_PARTNERSHIP.replace(" AND p.id = partnership_id", "")),
+        live_shares(IN_PARTNERSHIP.replace(" AND p.id = partnership_id", "")),
+        (CONSENT,),
+    ),
+    Sql(
+        "lists of shares of an earlier partnership",
+        "that shares do not come back to lists with a new partnership",
+        BOTH,
+        rewritten("isola.shared_rows(text, uuid)", "s.partnership_id = p.id AND ", ""),
         (CONSENT,),
     ),
     Sql(
         "parents that children see",
         "that a child learns nothing of its parent",
         BOTH,
-        rewritten("isola.shared_rows(text, uuid)", "t.id, t.id, NULL, NULL,", "t.id, t.id, t.slug, t.name,"),
+        rewritten("isola.shared_rows(text, uuid)", "CASE WHEN NOT g.by_parent THEN t.slug END", "t.slug"),
         (FAMILY_SHARES,),
     ),
     Sql(

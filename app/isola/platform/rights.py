@@ -336,8 +336,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
-        GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.family_shares, control.sharers
-            TO {roles.sharing};
+        GRANT SELECT ON control.tenants, control.subjects, control.current_shares, control.live_shares,
+            control.family_shares, control.sharers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_rules TO {roles.sharing};
         GRANT SELECT ON control.live_share_rules TO {roles.sharing};
         GRANT SELECT (owner_id, subject, ended_at) ON control.share_rules TO {roles.audit};
