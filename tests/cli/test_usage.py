@@ -205,7 +205,10 @@ def test_a_refused_command_prints_one_line_and_exits_with_1(awake: Place) -> Non
 def test_looking_starts_no_database(empty: Place) -> None:
     (empty.directory / "operation.graphql").write_text("{ viewer { tenant { name } } }", encoding="utf-8")
     begun = {line: empty.begin(*shlex.split(line)) for line in LOOKING}
-    expected = f"isola: no PostgreSQL is running in {empty.data_dir}: run isola serve, or set ISOLA_DATABASE_URL\n"
+    expected = (
+        f"isola: no PostgreSQL is running in {empty.data_dir}: run isola serve, or set ISOLA_DATABASE_URL, "
+        "or ISOLA_DATA_DIR to where isola serve has it\n"
+    )
     assert {line: finished(process) for line, process in begun.items()} == dict.fromkeys(LOOKING, ("", expected, 1))
     assert not empty.data_dir.exists()
 

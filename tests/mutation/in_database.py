@@ -695,6 +695,25 @@ SHARES = (
         (RULES,),
     ),
     Sql(
+        "rows that wait for a rule, and are not compared with it",
+        "that the rules are looked for in a snapshot of after the lock",
+        BOTH,
+        rewritten(
+            "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
+            "names[0])) IS NOT NULL THEN",
+            "names[0])) IS NOT NULL AND EXISTS (SELECT FROM control.share_rules r WHERE r.owner_id = tenant"
+            " AND r.subject = names[0] AND r.ended_at IS NULL) THEN",
+        ),
+        (RULES,),
+    ),
+    Sql(
+        "conditions that stop writes",
+        "that a condition which cannot be evaluated shares nothing",
+        BOTH,
+        rewritten(KEEP_RULES, "WHEN data_exception OR case_not_found OR statement_too_complex", "WHEN no_data_found"),
+        (RULES,),
+    ),
+    Sql(
         "rules of all tenants applied to each row",
         "that a rule shares rows of its own tenant",
         BOTH,

@@ -81,7 +81,8 @@ def installation(settings: Settings, *, alone: bool = False, start: bool = True)
         yield _installed(settings, address)
     elif not start:
         raise OperatorError(
-            f"no PostgreSQL is running in {settings.data_dir}: run isola serve, or set ISOLA_DATABASE_URL"
+            f"no PostgreSQL is running in {settings.data_dir}: run isola serve, or set ISOLA_DATABASE_URL, "
+            "or ISOLA_DATA_DIR to where isola serve has it"
         )
     else:
         with embedded.running(settings.data_dir) as address:

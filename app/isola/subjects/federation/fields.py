@@ -178,6 +178,7 @@ class FederationMutations:
 
     @mutation(MANAGE, "Remember a partnership with a tenant of another installation, for which users can make tokens.")
     async def add_remote_owner(self, info: Info, input: AddRemoteOwnerInput) -> AddRemoteOwnerPayload:
+        _federation(info)
         installation = _address(input.installation)
         partnership = decode(input.partnership_id, PARTNERSHIP, "partnershipId")
         async with info.context.transaction() as work:
@@ -226,7 +227,8 @@ def _address(text: str) -> str:
     try:
         return installation_name(text)
     except ValueError:
-        raise BadUserInput("installation: expected https://host, without a slash at the end", "installation") from None
+        expected = "https://host or https://host/path, without a slash at the end"
+        raise BadUserInput(f"installation: expected {expected}", "installation") from None
 
 
 def _key(value: object) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A rule shares the rows that match it, as they are at the time, whoever writes them, and no others."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -55,6 +56,13 @@ async def make(database: Database, sharer: Canary, to: str, condition: Sequence[
     async with database.transaction(sharer.tenant, about=sharer.about) as work:
         given = {"filter": {"of": "a client"}, "condition": condition, "compared": columns, **more}
         return await rules.make(work, manages(sharer), "resource", to, **given)
+
+
+async def smuggle(database: Database, sharer: Canary, to: str, condition: str) -> None:
+    """Make a rule by SQL alone, as no server does."""
+    sql = "SELECT made FROM isola.make_share_rule('resource', $1, NULL, NULL, NULL, '{}', $2, '{kind}', 100)"
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        assert await work._connection.fetchval(sql, to, condition) is not None
 
 
 @pytest.fixture
@@ -232,6 +240,26 @@ async def test_a_row_that_waits_for_the_first_rule_is_compared_with_it(
             await until_someone_waits(owner)
         await asyncio.gather(*tasks)
     assert await names(database, partner) == ["comes"]
+
+
+@ONE_PARTNER
+async def test_a_condition_that_cannot_be_evaluated_shares_nothing_and_stops_no_write(
+    database: Database, sharer: Canary, partner: Canary, rule: Rule
+) -> None:
+    for condition in (
+        '["test", "kind", "gt", "number", "1"]',
+        '["test", "size_bytes", "eq", "number", "many"]',
+        '["test", "kind", "in", "text", "wanted"]',
+        '["and", "all"]',
+        '["otherwise"]',
+        '["not", ' * 4000 + json.dumps(WANTED) + "]" * 4000,
+    ):
+        await smuggle(database, sharer, partner.tenant.slug, condition)
+    await write(database, sharer, new(sharer, "a"), update(table).where(table.c.name == "a").values(size_bytes=1))
+    assert await names(database, partner) == []
+    await rule()
+    await write(database, sharer, new(sharer, "b"))
+    assert await names(database, partner) == ["a", "b"]
 
 
 @ONE_PARTNER
