@@ -39,12 +39,13 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 # Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
 # that is not installed, they limit nothing.
 OFFERED = """
-INSERT INTO control.plans (name, title, price, currency, period, quotas, features, listed) VALUES
-    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{}', true),
-    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{audit-logs,custom-patterns,data-export}', true),
-    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}',
+INSERT INTO control.plans (name, title, price, currency, period, quotas, limits, features, listed) VALUES
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{"executions": 1000}', '{}', true),
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{"executions": 10000}',
+     '{audit-logs,custom-patterns,data-export}', true),
+    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}', '{"executions": 100000}',
      '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true),
-    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', NULL, true)
+    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', '{}', NULL, true)
 """
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
@@ -76,8 +77,9 @@ def upgrade(op: Operations) -> None:
     invitations(op)
     webhooks(op)
     federation(op)
+    usage(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
-    functions(op, "timeline", "words")
+    functions(op, "usage", "timeline", "words")
     functions(op, "idempotency", "invitations", "webhooks", "federation")
     orders(op)
 
@@ -130,6 +132,7 @@ def plans(op: Operations) -> None:
         sa.Column("currency", sa.Text),
         sa.Column("period", sa.Text),
         sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("limits", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("features", ARRAY(sa.Text)),
         sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         moment("created_at", default="now()"),
@@ -141,6 +144,7 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         sa.CheckConstraint("period IN ('month', 'year')", name="period"),
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
+        sa.CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
     )
     op.execute(UNLIMITED)
     op.execute(OFFERED)
@@ -167,6 +171,19 @@ def plans(op: Operations) -> None:
         length("relation", 63),
     )
     op.execute(COUNTED)
+    # Filled from the declarations: see app/isola/platform/registry.py.
+    create_table(
+        op,
+        "meters",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("period", sa.Text, nullable=False),
+        sa.Column("property", sa.Text),
+        length("name", 63),
+        sa.CheckConstraint("kind IN ('sum', 'count', 'maximum', 'unique')", name="kind"),
+        sa.CheckConstraint("period IN ('hour', 'day', 'month')", name="period"),
+        sa.CheckConstraint("(kind = 'unique') = (property IS NOT NULL)", name="property"),
+    )
     create_table(
         op,
         "applications",
@@ -221,6 +238,19 @@ def directory(op: Operations) -> None:
         moment("created_at", default="now()"),
         moment("ends_at", nullable=True),
         length("quota", 100),
+        sa.CheckConstraint("at_most >= 0", name="at_most"),
+        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
+    create_table(
+        op,
+        "meter_overrides",
+        tenant(primary_key=True),
+        sa.Column("meter", sa.Text, primary_key=True),
+        sa.Column("at_most", sa.BigInteger),
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("ends_at", nullable=True),
+        length("meter", 63),
         sa.CheckConstraint("at_most >= 0", name="at_most"),
         sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
     )
@@ -791,6 +821,62 @@ def federation(op: Operations) -> None:
         length("name", 200),
         length("installation", 255),
         sa.UniqueConstraint("tenant_id", "installation", "partnership_id"),
+    )
+
+
+def usage(op: Operations) -> None:
+    create_table(
+        op,
+        "usage",
+        identifier(),
+        tenant(),
+        sa.Column("meter", sa.Text, nullable=False),
+        sa.Column("customer", sa.Text, nullable=False),
+        moment("starts_at"),
+        sa.Column("quantity", sa.BigInteger, nullable=False),
+        sa.Column("events", sa.BigInteger, nullable=False),
+        sa.Column("late", sa.BigInteger, nullable=False),
+        sa.Column("warned", sa.Integer, nullable=False, server_default=sa.text("0")),
+        moment("changed_at", default="now()"),
+        length("meter", 63),
+        length("customer", 200),
+        sa.UniqueConstraint("tenant_id", "meter", "customer", "starts_at"),
+        sa.CheckConstraint("quantity <= 9007199254740991", name="quantity_range"),
+    )
+    # Updated by each event: without a place in the page, each update would write to the index as well.
+    op.execute("ALTER TABLE control.usage SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0)")
+    create_table(
+        op,
+        "usage_events",
+        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        sa.Column("meter", sa.Text, nullable=False),
+        sa.Column("customer", sa.Text),
+        moment("at"),
+        moment("recorded_at", default="now()"),
+        sa.Column("quantity", sa.BigInteger, nullable=False),
+        sa.Column("properties", JSONB, nullable=False),
+        length("meter", 63),
+        length("customer", 200),
+    )
+    op.create_index(None, "usage_events", ["tenant_id", "meter", "at"], schema="control")
+    create_table(
+        op,
+        "usage_keys",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("key", sa.LargeBinary, primary_key=True),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+    )
+    create_table(
+        op,
+        "usage_values",
+        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        sa.Column("meter", sa.Text, nullable=False),
+        sa.Column("customer", sa.Text, nullable=False),
+        moment("starts_at"),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+        length("meter", 63),
+        length("customer", 200),
+        sa.UniqueConstraint("tenant_id", "meter", "customer", "starts_at", "value"),
     )
 
 

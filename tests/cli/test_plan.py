@@ -19,7 +19,8 @@ def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place
     assert "price: none" in made.splitlines()
     priced = awake.run("plan", "change", "small", "--price", "9.50 EUR/year")
     assert "price: 9.5 EUR/year" in priced.splitlines()
-    assert "users: none" in awake.run("plan", "change", "small", "--quota", "users=none").splitlines()
+    limited = awake.run("plan", "change", "small", "--quota", "users=none", "--limit", "executions=40")
+    assert {"users: none", "executions a month: 40"} <= set(limited.splitlines())
     assert awake.run("tenant", "set-plan", "acme", "small") == "tenant acme has the plan small\n"
     assert "plan: small" in awake.run("tenant", "show", "acme").splitlines()
     assert "retire it" in awake.fail("plan", "delete", "small")
@@ -60,6 +61,14 @@ def test_a_tenant_gets_an_override_for_a_time(awake: Place) -> None:
     )
     assert awake.run(*override, "remove", "acme", "users") == "tenant acme has what its plan says of users\n"
     assert "no such override" in awake.fail(*override, "remove", "acme", "users")
+
+
+def test_a_tenant_gets_another_limit_of_a_meter(awake: Place) -> None:
+    override = ("tenant", "override")
+    made = awake.run(*override, "set", "acme", "--limit", "executions=70", "--reason", "a trial")
+    assert made == "tenant acme has the meter executions=70\n"
+    assert awake.run(*override, "remove", "acme", "executions").endswith("of executions\n")
+    assert "executions" in awake.run("plan", "meters")
 
 
 def test_invalid_plans_are_refused(awake: Place) -> None:

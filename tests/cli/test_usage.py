@@ -40,6 +40,7 @@ WITHOUT = {
     "new",
     "password",
     "plan features",
+    "plan meters",
     "revision",
     "schema",
     "token",
@@ -233,9 +234,11 @@ def test_lists_are_there_for_programs(awake: Place) -> None:
     assert plans["small"]["retired_at"] is None
 
 
-@pytest.mark.parametrize("chosen", ["", "--quota users=3 --quota users=4", "--quota users=3 --feature data-export=on"])
+@pytest.mark.parametrize(
+    "chosen", ["", "--quota users=3 --quota users=4", "--limit executions=3 --feature data-export=on"]
+)
 def test_an_override_takes_exactly_one_quota_or_feature(
     chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(monkeypatch, f"tenant override set acme --reason trial {chosen}") == 2
-    assert "expected one --quota or one --feature" in capsys.readouterr().err
+    assert "expected one --quota, one --limit or one --feature" in capsys.readouterr().err

@@ -33,7 +33,7 @@ async def names(control: Database) -> Sequence[str]:
     return [plan.name for plan in await plans.every(control)]
 
 
-OTHERS = {"price": None, "features": None, "listed": False, "retired": False}
+OTHERS: Mapping[str, Any] = {"price": None, "limits": {}, "features": None, "listed": False, "retired": False}
 OFFERED = ["enterprise", "free", "professional", "starter"]
 
 
@@ -43,12 +43,35 @@ async def test_at_first_all_tenants_have_the_plan_that_limits_nothing_and_there_
     *offered, unlimited = await plans.every(control)
     assert (unlimited.name, unlimited.price, unlimited.quotas, unlimited.retired_at) == (UNLIMITED, None, {}, None)
     assert a.plan == UNLIMITED
-    assert {plan.name: (plan.price and str(plan.price), plan.quotas) for plan in offered} == {
-        "enterprise": (None, {}),
-        "free": ("0 USD/month", {"agents": 3}),
-        "professional": ("499 USD/month", {"agents": 50}),
-        "starter": ("99 USD/month", {"agents": 10}),
+    assert {plan.name: (plan.price and str(plan.price), plan.quotas, plan.limits) for plan in offered} == {
+        "enterprise": (None, {}, {}),
+        "free": ("0 USD/month", {"agents": 3}, {"executions": 1000}),
+        "professional": ("499 USD/month", {"agents": 50}, {"executions": 100_000}),
+        "starter": ("99 USD/month", {"agents": 10}, {"executions": 10_000}),
     }
+
+
+async def test_a_plan_has_limits_of_meters(control: Database) -> None:
+    made = await plans.create(control, SAM, name="small", title="Small", quotas={}, limits={"executions": 5})
+    assert made.limits == {"executions": 5}
+    changed = await plans.change(control, SAM, "small", limits={"executions": None})
+    assert changed.limits == {}
+    for wrong in ({"nothing": 1}, {"executions": -1}, {"executions": MOST + 1}):
+        with pytest.raises(BadUserInput) as refused:
+            await plans.change(control, SAM, "small", limits=wrong)
+        assert refused.value.field == "limits"
+    with pytest.raises(Conflict):
+        await plans.change(control, SAM, UNLIMITED, limits={"executions": 1})
+
+
+async def test_an_override_of_a_meter_leaves_the_quota_of_the_same_name(control: Database, a: Tenant) -> None:
+    for put, name in ((overrides.put, "resources"), (overrides.put_limit, "executions")):
+        made = await put(control, SAM, a, name, 9, reason="a trial")
+        assert (made.name, made.value) == (name, 9)
+    with pytest.raises(NotFound):
+        await overrides.remove(control, SAM, a, "executions", overrides.Kind.QUOTA)
+    await overrides.remove(control, SAM, a, "executions", overrides.Kind.METER)
+    assert [(each.kind, each.name) for each in await overrides.every(control, a)] == [("quota", "resources")]
 
 
 async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:

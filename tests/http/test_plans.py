@@ -228,6 +228,18 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
             "mutation ($s: String!) { endQuotaOverride(slug: $s, quota: USERS) }",
             named,
         ),
+        "overrideLimit": (
+            "tenant:override",
+            """mutation ($s: String!) {
+              overrideLimit(slug: $s, meter: "executions", limit: 9, reason: "a trial") { meter limit until ended }
+            }""",
+            named,
+        ),
+        "endLimitOverride": (
+            "tenant:end_override",
+            'mutation ($s: String!) { endLimitOverride(slug: $s, meter: "executions") }',
+            named,
+        ),
         "overrideFeature": (
             "tenant:override",
             """mutation ($s: String!) {

@@ -1515,6 +1515,7 @@ FAMILIES = (
 )
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/subjects/nouns/test_quotas.py"
 LOG = "app/isola/testing/isolation/test_audit.py"
+USAGE = "tests/subjects/nouns/test_usage.py"
 PLATFORM = (
     Sql(
         "temporary read access to any tenant",
@@ -1538,6 +1539,33 @@ PLATFORM = (
             "isola.update_webhook(uuid, text, text, text[], boolean)", "AND w.tenant_id = isola.bound_tenant()", ""
         ),
         ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "use beyond a limit",
+        "the limit of a meter",
+        BOTH,
+        rewritten(
+            "isola.keep_limit(uuid, text, timestamptz, bigint, integer, boolean, bigint)", "asked > most", "false"
+        ),
+        (USAGE,),
+    ),
+    Sql(
+        "use counted again under its key",
+        "that a key counts once",
+        BOTH,
+        rewritten(
+            "isola.record_usage(text[], bigint[], text[], timestamptz[], text[], jsonb[], boolean)",
+            "SELECT * FROM given WHERE digest IS NULL",
+            "SELECT * FROM given",
+        ),
+        (USAGE,),
+    ),
+    Sql(
+        "use of any tenant",
+        "the tenant whose use is shown",
+        BOTH,
+        rewritten("isola.usage()", "(u.tenant_id = ( SELECT isola.bound_tenant() AS bound_tenant))", "true"),
+        (USAGE,),
     ),
     Sql(
         "invitations accepted in any tenant",

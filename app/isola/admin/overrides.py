@@ -20,6 +20,16 @@ class QuotaOverride:
     ended: bool = strawberry.field(description="Whether its end has passed.")
 
 
+@strawberry.type(description="A limit of a meter for one tenant, instead of its plan's.", directives=[STAFF])
+class LimitOverride:
+    meter: str = strawberry.field(description="The name of the meter.")
+    limit: BigInt | None = strawberry.field(description="The most in a period; null for no limit.")
+    reason: str = strawberry.field(description="The reason, which the tenant sees in its log.")
+    created_at: DateTime
+    until: DateTime | None = strawberry.field(description="Its end; null if it ends with its removal.")
+    ended: bool = strawberry.field(description="Whether its end has passed.")
+
+
 @strawberry.type(description="A feature that one tenant has or has not, whatever its plan says.", directives=[STAFF])
 class FeatureOverride:
     name: str = strawberry.field(description="The name of the feature.")
@@ -41,6 +51,10 @@ class OverrideQueries:
     async def quota_overrides(self, info: Info, slug: str) -> list[QuotaOverride]:
         # A quota of an application that is no longer installed has no name here.
         return [_quota(each) for each in await _every(info, slug, Kind.QUOTA) if each.name in set(QuotaName)]
+
+    @answered("The overrides of a tenant's limits by meter, including those that have ended and were not removed.")
+    async def limit_overrides(self, info: Info, slug: str) -> list[LimitOverride]:
+        return [_limit(each) for each in await _every(info, slug, Kind.METER)]
 
     @answered("The overrides of a tenant's features by name, including those that have ended and were not removed.")
     async def feature_overrides(self, info: Info, slug: str) -> list[FeatureOverride]:
@@ -66,8 +80,28 @@ class OverrideMutations:
     @answered("End an override: the limit of the plan applies again. Returns the name of the quota.")
     async def end_quota_override(self, info: Info, slug: str, quota: QuotaName) -> QuotaName:
         control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), quota.value)
+        await overrides.remove(control, author, await provisioning.named(control, slug), quota.value, Kind.QUOTA)
         return quota
+
+    @answered("Give a tenant a meter's limit instead of its plan's or its last override's, from the next use on.")
+    async def override_limit(
+        self,
+        info: Info,
+        slug: str,
+        meter: str,
+        reason: str,
+        limit: BigInt | None = None,
+        until: Until = None,
+    ) -> LimitOverride:
+        control, author = info.context.control, info.context.author
+        tenant = await provisioning.named(control, slug)
+        return _limit(await overrides.put_limit(control, author, tenant, meter, limit, reason=reason, ends_at=until))
+
+    @answered("End an override: the limit of the plan applies again. Returns the name of the meter.")
+    async def end_limit_override(self, info: Info, slug: str, meter: str) -> str:
+        control, author = info.context.control, info.context.author
+        await overrides.remove(control, author, await provisioning.named(control, slug), meter, Kind.METER)
+        return meter
 
     @answered("Give a tenant a feature or take it away, whatever its plan or its last override says.")
     async def override_feature(
@@ -87,7 +121,7 @@ class OverrideMutations:
     @answered("End an override: what the plan says of the feature applies again. Returns its name.")
     async def end_feature_override(self, info: Info, slug: str, feature: str) -> str:
         control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), feature)
+        await overrides.remove(control, author, await provisioning.named(control, slug), feature, Kind.FEATURE)
         return feature
 
 
@@ -100,6 +134,17 @@ async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
 def _quota(override: Override) -> QuotaOverride:
     return QuotaOverride(
         name=QuotaName(override.name),
+        limit=None if override.value is None else BigInt(override.value),
+        reason=override.reason,
+        created_at=DateTime(override.created_at),
+        until=moment(override.ends_at),
+        ended=override.ended,
+    )
+
+
+def _limit(override: Override) -> LimitOverride:
+    return LimitOverride(
+        meter=override.name,
         limit=None if override.value is None else BigInt(override.value),
         reason=override.reason,
         created_at=DateTime(override.created_at),

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import strawberry
@@ -27,6 +27,18 @@ class QuotaInput:
     limit: BigInt | None = strawberry.field(default=None, description="The limit; null for none.")
 
 
+@strawberry.type(description="A limit of a plan for what a meter measures in a period.", directives=[STAFF])
+class Limit:
+    meter: str = strawberry.field(description="The name of the meter.")
+    limit: BigInt = strawberry.field(description="The most in a period.")
+
+
+@strawberry.input(description="A meter's limit to set in a plan.")
+class LimitInput:
+    meter: str = strawberry.field(description="The name of the meter.")
+    limit: BigInt | None = strawberry.field(default=None, description="The most in a period; null for no limit.")
+
+
 @strawberry.input(description="What a plan costs.")
 class PriceInput:
     amount: Decimal = strawberry.field(description="The amount, with at most 12 digits and 3 decimals.")
@@ -42,6 +54,7 @@ class Plan:
     currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
+    limits: list[Limit] = strawberry.field(description="Limits of meters, by name. A missing meter has no limit.")
     features: list[str] | None = strawberry.field(description="The features, by name; null for all.")
     listed: bool = strawberry.field(description="Whether tenants that lack a feature are told that this plan has it.")
     created_at: DateTime
@@ -57,7 +70,7 @@ class PlanQueries:
 
 @strawberry.type
 class PlanMutations:
-    @answered("Create a plan. Without a quota for something, it has no limit.")
+    @answered("Create a plan. Without a quota or a limit for something, it has none.")
     async def create_plan(
         self,
         info: Info,
@@ -67,15 +80,16 @@ class PlanMutations:
         price: PriceInput | None = None,
         features: list[str] | None = None,
         listed: bool = False,  # noqa: FBT001, FBT002  clients name their arguments
+        limits: list[LimitInput] | None = None,
     ) -> Plan:
         context = info.context
-        limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
         made = await plans.create(
             context.control,
             context.author,
             name=name,
             title=title,
-            quotas=limits,
+            quotas=_set(_quotas_by_name(quotas)),
+            limits=_set(_limits_by_name(limits or [])),
             price=_price(price),
             features=features,
             listed=listed,
@@ -92,16 +106,17 @@ class PlanMutations:
         price: PriceInput | None = strawberry.UNSET,
         features: list[str] | None = strawberry.UNSET,
         listed: bool | None = None,  # noqa: FBT001  as above
+        limits: list[LimitInput] | None = None,
     ) -> Plan:
         context = info.context
         paid: Price | Literal["unchanged"] | None = "unchanged" if price is strawberry.UNSET else _price(price)
-        limits = _limits_by_name(quotas or [])
         changed = await plans.change(
             context.control,
             context.author,
             name,
             title=title,
-            quotas=limits,
+            quotas=_quotas_by_name(quotas or []),
+            limits=_limits_by_name(limits or []),
             price=paid,
             features="unchanged" if features is strawberry.UNSET else features,
             listed=listed,
@@ -118,11 +133,23 @@ class PlanMutations:
         return name
 
 
-def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
-    limits: dict[str, int | None] = {each.name.value: each.limit for each in inputs}
-    if len(limits) < len(inputs):
-        raise BadUserInput("quotas: expected each name once", "quotas")
+def _quotas_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
+    return _once("quotas", [(each.name.value, each.limit) for each in inputs])
+
+
+def _limits_by_name(inputs: Sequence[LimitInput]) -> dict[str, int | None]:
+    return _once("limits", [(each.meter, each.limit) for each in inputs])
+
+
+def _once(field: str, pairs: Sequence[tuple[str, int | None]]) -> dict[str, int | None]:
+    limits = dict(pairs)
+    if len(limits) < len(pairs):
+        raise BadUserInput(f"{field}: expected each name once", field)
     return limits
+
+
+def _set(limits: Mapping[str, int | None]) -> dict[str, int]:
+    return {name: most for name, most in limits.items() if most is not None}
 
 
 def _price(given: PriceInput | None) -> Price | None:
@@ -143,6 +170,7 @@ def _plan(plan: plans.Plan) -> Plan:
             for name, most in sorted(plan.quotas.items())
             if name in names
         ],
+        limits=[Limit(meter=name, limit=BigInt(most)) for name, most in sorted(plan.limits.items())],
         features=None if plan.features is None else list(plan.features),
         listed=plan.listed,
         created_at=DateTime(plan.created_at),

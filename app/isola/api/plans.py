@@ -13,6 +13,7 @@ from isola.api.scalars import BigInt, Decimal
 from isola.platform.prices import PlanPeriod
 from isola.query.mapping import Function, Row
 from isola.subjects import features, quotas
+from isola.subjects.meters import MeterKind, MeterPeriod
 from isola.subjects.permissions import Permission
 
 own_plan = Function(
@@ -70,7 +71,36 @@ class Quota:
     used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
 
 
+own_limits = Function(
+    "isola.limits",
+    (
+        Column("id", Text, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("period", Text, nullable=False),
+        Column("allowed", BigInteger),
+        Column("until", DateTime(timezone=True)),
+        Column("used", BigInteger, nullable=False),
+        Column("resets_at", DateTime(timezone=True), nullable=False),
+    ),
+)
+
 described_enum(PlanPeriod)
+described_enum(MeterKind)
+described_enum(MeterPeriod)
+
+
+@mapped(own_limits)
+@strawberry.type(description="A meter, and its limit for the tenant.", directives=[requires(Permission.PLAN_READ)])
+class Limit:
+    meter: str = expression(_name, "The name of the meter.")
+    kind: MeterKind = strawberry.field(description="How events are added up.")
+    period: MeterPeriod = strawberry.field(description="The period of the limit.")
+    limit: BigInt | None = expression(_limit, "The most in a period; null if there is no limit.")
+    until: scalars.DateTime | None = strawberry.field(
+        description="When the limit ends that the tenant has instead of the plan's."
+    )
+    used: BigInt = strawberry.field(description="What was used in the present period. It can exceed the limit.")
+    resets_at: scalars.DateTime = strawberry.field(description="When the next period begins.")
 
 
 @mapped(own_plan, order=(("name", False),))
@@ -83,3 +113,4 @@ class Plan:
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     features: list[str] = expression(_features, "The features that the tenant has, of its plan and by overrides.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")
+    limits: Connection[Limit] = many(source=own_limits, backward=False, description="All meters, by name.")

@@ -36,6 +36,7 @@ from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.shares.rules.fields import ShareRuleMutations, ShareRuleQueries
 from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.tickets.fields import TicketMutations
+from isola.subjects.usage.fields import UsageMutations, UsageQueries
 from isola.subjects.users.fields import UserMutations
 from isola.subjects.webhooks.fields import WebhookMutations, WebhookQueries
 
@@ -78,6 +79,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         SignInQueries,
         InvitationQueries,
         WebhookQueries,
+        UsageQueries,
         *(part for each in _applications for part in each.queries),
     )
 )
@@ -98,6 +100,7 @@ Mutation = _root(
     SessionMutations,
     TicketMutations,
     WebhookMutations,
+    UsageMutations,
     *(part for each in _applications for part in each.mutations),
 )
 

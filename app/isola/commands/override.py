@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isola.commands.common import JsonOption, act, print_json
-from isola.commands.plan import parse_quotas
+from isola.commands.plan import parse_limits, parse_quotas
 
 if TYPE_CHECKING:
     from isola.platform.overrides import Override
@@ -29,6 +29,9 @@ def put(
     quota: Annotated[
         list[str] | None, typer.Option("--quota", help="a limit, such as resources=9 or resources=none")
     ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", help="a meter's limit, such as executions=9 or executions=none")
+    ] = None,
     feature: Annotated[
         list[str] | None, typer.Option("--feature", help="a feature, such as data-export=on, or =off")
     ] = None,
@@ -43,9 +46,10 @@ def put(
 
     from isola.platform import overrides, platform_log, provisioning
 
-    if len([*(quota or ()), *(feature or ())]) != 1:
-        raise typer.BadParameter("expected one --quota or one --feature")
-    limits, switched = parse_quotas(quota), _parse_feature(feature[0] if feature else None)
+    if len([*(quota or ()), *(limit or ()), *(feature or ())]) != 1:
+        raise typer.BadParameter("expected one --quota, one --limit or one --feature")
+    limits, switched = {**parse_quotas(quota), **parse_limits(limit)}, _parse_feature(feature[0] if feature else None)
+    put_limit = overrides.put if quota else overrides.put_limit
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
@@ -53,7 +57,7 @@ def put(
             tenant, by = await provisioning.named(control, slug), platform_log.operator()
             if switched is None:
                 [(name, most)] = limits.items()
-                made = await overrides.put(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
+                made = await put_limit(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
             else:
                 name, given = switched
                 made = await overrides.put_feature(
@@ -90,7 +94,7 @@ def list_(slug: Slug, *, as_json: JsonOption = False) -> None:
 
 
 @override_app.command()
-def remove(slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota or the feature")]) -> None:
+def remove(slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter or feature")]) -> None:
     """End an override of a tenant: what its plan says applies again. Data that exceeds its limit stays."""
     from isola.platform import overrides, platform_log, provisioning
 

@@ -21,6 +21,10 @@ Quotas = Annotated[
     list[str] | None,
     typer.Option("--quota", help="a quota such as resources=1000 or resources=none; isola plan list shows all names"),
 ]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="a meter's limit such as executions=1000 or executions=none; see isola plan meters"),
+]
 Features = Annotated[
     str | None,
     typer.Option(
@@ -43,7 +47,7 @@ def list_(*, as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     from isola.platform import plans
-    from isola.subjects import quotas
+    from isola.subjects import meters, quotas
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -51,9 +55,12 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("name", "title", "price", *quotas.names(), "features", "retired", box=None)
+        measured = sorted(meters.known().values(), key=lambda each: each.name)
+        limited = [f"{each.name} a {each.period}" for each in measured]
+        table = Table("name", "title", "price", *quotas.names(), *limited, "features", "retired", box=None)
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
+            allowed += [str(plan.limits.get(meter.name, "none")) for meter in measured]
             table.add_row(
                 plan.name,
                 plan.title,
@@ -72,17 +79,19 @@ def create(
     name: Name,
     title: Annotated[str | None, typer.Option(help="the displayed name; by default the name")] = None,
     quota: Quotas = None,
+    limit: Limits = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
 ) -> None:
-    """Create a plan. Without a quota for something, it has no limit; without --features, it has all of them.
+    """Create a plan. Without a quota or limit for something, it has none; without --features, it has all of them.
 
     The price is stored and shown, not charged.
     """
     from isola.platform import plans, platform_log
 
-    limits = {each: most for each, most in parse_quotas(quota).items() if most is not None}
+    quotas = {each: most for each, most in parse_quotas(quota).items() if most is not None}
+    limits = {each: most for each, most in parse_limits(limit).items() if most is not None}
     paid = None if price is None else _parse_price(price)
     more: Any = {"features": None if features is None else _parse_features(features), "listed": bool(listed)}
 
@@ -90,7 +99,10 @@ def create(
         async with await installed.control() as control:
             by = platform_log.operator()
             called = name if title is None else title
-            _show(await plans.create(control, by, name=name, title=called, quotas=limits, price=paid, **more))
+            made = await plans.create(
+                control, by, name=name, title=called, quotas=quotas, limits=limits, price=paid, **more
+            )
+        _show(made)
 
     act(run)
 
@@ -100,6 +112,7 @@ def change(
     name: Name,
     title: Annotated[str | None, typer.Option(help="the displayed name")] = None,
     quota: Quotas = None,
+    limit: Limits = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
@@ -107,14 +120,17 @@ def change(
     """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log
 
-    limits = parse_quotas(quota)
+    quotas, limits = parse_quotas(quota), parse_limits(limit)
     paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
     more: Any = {"features": "unchanged" if features is None else _parse_features(features), "listed": listed}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             by = platform_log.operator()
-            _show(await plans.change(control, by, name, title=title, quotas=limits, price=paid, **more))
+            changed = await plans.change(
+                control, by, name, title=title, quotas=quotas, limits=limits, price=paid, **more
+            )
+        _show(changed)
 
     act(run)
 
@@ -132,6 +148,22 @@ def features_() -> None:
     for name, description in sorted(features.known().items()):
         places = sorted(place for place, needs in model.requires.items() if name in needs)
         table.add_row(name, description, ", ".join(places) or "nothing here")
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@plan_app.command("meters")
+def meters_() -> None:
+    """List all meters: what plans limit by the hour, day or month. No database is needed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from isola.installed import metadata
+    from isola.subjects import meters
+
+    table = Table("meter", "kind", "period", "description", "consumed by", box=None)
+    for name, meter in sorted(meters.known().items()):
+        rows = sorted(each.name for each in metadata.tables.values() if each.info.get("consumes") == name)
+        table.add_row(name, meter.kind, meter.period, meter.description, ", ".join(rows) or "calls only")
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -179,13 +211,25 @@ def parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     """The limits in options such as ``users=3``; None for no limit. Raises typer.BadParameter."""
     from isola.subjects import quotas
 
+    return _parse("--quota", options, quotas.names())
+
+
+def parse_limits(options: list[str] | None) -> dict[str, int | None]:
+    """As ``parse_quotas``, for limits of meters."""
+    from isola.installed import metadata  # noqa: F401  it loads the applications, which declare meters
+    from isola.subjects import meters
+
+    return _parse("--limit", options, sorted(meters.known()))
+
+
+def _parse(flag: str, options: list[str] | None, known: Sequence[str]) -> dict[str, int | None]:
     limits: dict[str, int | None] = {}
     for option in options or ():
         name, _, most = option.partition("=")
-        if name not in quotas.names() or name in limits:
-            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(quotas.names())}, each once")
+        if name not in known or name in limits:
+            raise typer.BadParameter(f"{flag} {option[:80]!r}: expected one of {', '.join(known)}, each once")
         if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
-            raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
+            raise typer.BadParameter(f"{flag} {option[:80]!r}: expected {name}=<number> or {name}=none")
         limits[name] = None if most == "none" else int(most)
     return limits
 
@@ -212,13 +256,15 @@ def _shown(features: Sequence[str] | None) -> str:
 
 
 def _show(plan: "Plan") -> None:
-    from isola.subjects import quotas
+    from isola.subjects import meters, quotas
 
     typer.echo(f"name: {plan.name}")
     typer.echo(f"title: {plan.title}")
     typer.echo(f"price: {plan.price or 'none'}")
     for quota in quotas.names():
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
+    for name, meter in sorted(meters.known().items()):
+        typer.echo(f"{name} a {meter.period}: {plan.limits.get(name, 'none')}")
     typer.echo(f"features: {_shown(plan.features)}")
     typer.echo(f"listed: {plan.listed}")
     if plan.retired_at is not None:

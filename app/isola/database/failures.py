@@ -6,7 +6,7 @@ the error is a bug of this program: it is passed on unchanged, and clients see `
 
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -49,6 +49,9 @@ TOO_LARGE = "IS005"
 REUSED, ANSWERED = "IS007", "IS008"
 # The SQLSTATE of isola.keep_answer() for an answer that is too large to be kept.
 NOT_KEPT = "IS009"
+# The SQLSTATEs of isola.record_usage(), for an event that cannot be counted, and for a key of another one: the field
+# and the index of the event are part of the error.
+UNFIT_EVENT, REUSED_KEY = "IS010", "IS011"
 
 # The SQLSTATEs that keep a transaction in its tenant: an invalid proof, or a missing right, which is also the error for
 # a row that a policy does not admit.
@@ -197,8 +200,8 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
             error.detail = None
             if read_only and sqlstate == asyncpg.ReadOnlySQLTransactionError.sqlstate:
                 return error  # type: ignore[no-any-return]  # asyncpg has no annotations
-            if sqlstate == TOO_LARGE:
-                return AnswerTooLarge(int(error.constraint_name), error.column_name)
+            if sqlstate in _OURS:
+                return _OURS[sqlstate](error)
             answer = _answer(sqlstate, error.server_source_function)
             if answer is None:
                 return Answered() if sqlstate == ANSWERED else error
@@ -228,6 +231,24 @@ def _answer(sqlstate: str, function: str | None) -> Answer | None:
     if function and (sqlstate, function) in FUNCTIONS:
         return FUNCTIONS[sqlstate, function]
     return STATES[sqlstate] if sqlstate in STATES else CLASSES.get(sqlstate[:2])
+
+
+def _of_answer(error: asyncpg.PostgresError) -> Refusal:
+    return AnswerTooLarge(int(error.constraint_name), error.column_name)
+
+
+def _of_event(error: asyncpg.PostgresError) -> Refusal:
+    field = str(error.column_name)
+    kind = Conflict if error.sqlstate == REUSED_KEY else BadUserInput
+    refusal = kind(f"{field}: {error.args[0]}", field)
+    refusal.index = None if error.table_name is None else int(error.table_name)
+    return refusal
+
+
+# Errors that have more parts than a message.
+_OURS: Mapping[str, Callable[[asyncpg.PostgresError], Refusal]] = MappingProxyType(
+    {TOO_LARGE: _of_answer, UNFIT_EVENT: _of_event, REUSED_KEY: _of_event}
+)
 
 
 def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ from isola.platform import changes, plans, platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Status, Tenant, metadata, tenants
-from isola.subjects import names
+from isola.subjects import meters, names
 from isola.subjects.features import MAX_NAME
 from isola.subjects.metadata import indexed_text, moment
 
@@ -62,6 +62,13 @@ quota_overrides = _table(
     Column("at_most", BigInteger),
     CheckConstraint("at_most >= 0", name="at_most"),
 )
+meter_overrides = _table(
+    "meter_overrides",
+    indexed_text("meter", meters.MAX_NAME, primary_key=True),
+    # NULL for no limit.
+    Column("at_most", BigInteger),
+    CheckConstraint("at_most >= 0", name="at_most"),
+)
 feature_overrides = _table(
     "feature_overrides",
     indexed_text("feature", MAX_NAME, primary_key=True),
@@ -73,14 +80,16 @@ class Kind(StrEnum):
     """What an override replaces; the name of its column as well."""
 
     QUOTA = "quota"
+    METER = "meter"
     FEATURE = "feature"
 
 
 _TABLES: Mapping[Kind, tuple[Table, str]] = {
     Kind.QUOTA: (quota_overrides, "at_most"),
+    Kind.METER: (meter_overrides, "at_most"),
     Kind.FEATURE: (feature_overrides, "given"),
 }
-_SHOWN = {Kind.QUOTA: "limit", Kind.FEATURE: "given"}
+_SHOWN = {Kind.QUOTA: "limit", Kind.METER: "limit", Kind.FEATURE: "given"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,10 @@ class Override:
 
 
 async def every(control: Database, tenant: Tenant) -> Sequence[Override]:
-    """A tenant's overrides of quotas, then of features, by name, including those that ended and were not removed."""
+    """A tenant's overrides: of quotas, of meters, then of features, each by name.
+
+    Those that ended and were not removed are among them.
+    """
     async with control.unbound() as transaction:
         return [
             each
@@ -127,6 +139,21 @@ async def put(
     made = await _put(control, by, tenant, Kind.QUOTA, quota, at_most, reason, ends_at)
     await plans.recount(control, tenant)
     return made
+
+
+async def put_limit(
+    control: Database,
+    by: Author,
+    tenant: Tenant,
+    meter: str,
+    at_most: int | None,
+    *,
+    reason: str,
+    ends_at: datetime | None = None,
+) -> Override:
+    """Give a tenant a limit of a meter of its own, from the next use on. None for no limit. Raises as ``put``."""
+    plans.check_limits({meter: at_most})
+    return await _put(control, by, tenant, Kind.METER, meter, at_most, reason, ends_at)
 
 
 async def put_feature(
@@ -172,11 +199,12 @@ async def _put(
     return made
 
 
-async def remove(control: Database, by: Author, tenant: Tenant, name: str) -> None:
-    """End an override: what the plan says applies. ``name`` is that of a quota or a feature. Raises NotFound."""
+async def remove(control: Database, by: Author, tenant: Tenant, name: str, kind: Kind | None = None) -> None:
+    """End an override: what the plan says applies. Without a ``kind``, all of the name. Raises NotFound."""
+    kinds = Kind if kind is None else (kind,)
     async with control.unbound() as transaction:
         await _lock(transaction, tenant)
-        found = [each for kind in Kind if (each := await _found(transaction, tenant, kind, name)) is not None]
+        found = [each for of in kinds if (each := await _found(transaction, tenant, of, name)) is not None]
         if not found:
             raise NotFound("the tenant has no such override", value=name)
         for before in found:

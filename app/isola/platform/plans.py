@@ -1,4 +1,4 @@
-"""Plans: what a tenant pays, and its quotas. Every tenant has a plan; the database enforces its quotas."""
+"""Plans: what a tenant pays, its quotas and limits. Every tenant has a plan; the database enforces both."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from isola.platform.changes import Kind
 from isola.platform.platform_log import Action, Author
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
-from isola.subjects import features as feature_names, names, quotas as quota_names
+from isola.subjects import features as feature_names, meters, names, quotas as quota_names
 from isola.subjects.metadata import indexed_text, moment
 
 MAX_TITLE = 200
@@ -43,7 +43,7 @@ PATIENCE = 10.0
 """Seconds to wait for transactions that began to commit before the tenant's plan changed."""
 
 UNLIMITED = "unlimited"
-"""The built-in default plan of tenants. It never has quotas."""
+"""The built-in default plan of tenants. It never has quotas or limits."""
 
 plans = Table(
     "plans",
@@ -56,6 +56,8 @@ plans = Table(
     Column("period", Text),
     # Limits by quota names of isola.subjects.quotas. A missing name means no limit.
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
+    # Limits of a period by names of meters of isola.subjects.meters.
+    Column("limits", JSONB, nullable=False, server_default=text("'{}'")),
     # NULL for all: see isola.subjects.features.
     Column("features", ARRAY(Text)),
     Column("listed", Boolean, nullable=False, server_default=text("false")),
@@ -69,6 +71,7 @@ plans = Table(
     CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
     CheckConstraint("period IN ('month', 'year')", name="period"),
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
+    CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
 )
 
 # Upper bounds for a tenant's usage, for each current or former quota. Read, and written on inserts, by triggers only.
@@ -89,13 +92,15 @@ quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_k
 class Plan:
     """``price`` is None if the plan has none: it is not sold, or at an individual price.
 
-    ``features`` is None for all. Tenants that lack a feature are told which plans that are ``listed`` have it.
+    ``limits`` are those of meters. ``features`` is None for all. Tenants that lack a feature are told which plans that
+    are ``listed`` have it.
     """
 
     name: str
     title: str
     price: Price | None
     quotas: Mapping[str, int]
+    limits: Mapping[str, int]
     features: Sequence[str] | None
     listed: bool
     created_at: datetime
@@ -109,6 +114,7 @@ _COLUMNS = (
     plans.c.currency,
     plans.c.period,
     plans.c.quotas,
+    plans.c.limits,
     plans.c.features,
     plans.c.listed,
     plans.c.created_at,
@@ -130,11 +136,12 @@ async def create(
     name: str,
     title: str,
     quotas: Mapping[str, int],
+    limits: Mapping[str, int] | None = None,
     price: Price | None = None,
     features: Collection[str] | None = None,
     listed: bool = False,
 ) -> Plan:
-    """Create a plan. Quotas missing in ``quotas`` have no limit; without ``features``, it has all of them.
+    """Create a plan. What is missing in ``quotas`` or ``limits`` has no limit; without ``features``, it has all.
 
     Raises BadUserInput naming the invalid input, and Conflict for a name in use.
     """
@@ -142,8 +149,16 @@ async def create(
         raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
     title = names.checked("title", title, MAX_TITLE)
     check_quotas(quotas)
-    values = {"name": name, "title": title, "quotas": dict(quotas), **_price_columns(price)}
-    values |= {"features": _checked(features), "listed": listed}
+    check_limits(limits or {})
+    values = {
+        "name": name,
+        "title": title,
+        "quotas": dict(quotas),
+        "limits": dict(limits or {}),
+        **_price_columns(price),
+        "features": _checked(features),
+        "listed": listed,
+    }
     async with control.unbound() as transaction:
         [row] = await transaction.rows(insert(plans).values(values).returning(*_COLUMNS))
         made = _plan(row)
@@ -158,11 +173,14 @@ async def change(
     *,
     title: str | None = None,
     quotas: Mapping[str, int | None] | None = None,
+    limits: Mapping[str, int | None] | None = None,
     price: Price | Literal["unchanged"] | None = "unchanged",
     features: Collection[str] | Literal["unchanged"] | None = "unchanged",
     listed: bool | None = None,
 ) -> Plan:
-    """Change a plan for all tenants that have it. Missing quotas stay unchanged; None removes a limit, or the price.
+    """Change a plan for all tenants that have it. What is missing in ``quotas`` and ``limits`` stays unchanged.
+
+    None removes a limit, or the price.
 
     ``features`` are all that it has from now on, None for all there are. They are effective on every server within
     ``EFFECTIVE_WITHIN`` seconds.
@@ -170,18 +188,18 @@ async def change(
     Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
     """
-    limits = quotas or {}
-    allowed = {quota: most for quota, most in limits.items() if most is not None}
+    quotas, limits = quotas or {}, limits or {}
     title = None if title is None else names.checked("title", title, MAX_TITLE)
-    check_quotas(limits)
-    if name == UNLIMITED and limits:
-        raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
+    check_quotas(quotas)
+    check_limits(limits)
+    if name == UNLIMITED and (quotas or limits):
+        raise Conflict(f"the plan {UNLIMITED} stays without quotas and limits: make another one", "name")
     async with control.unbound() as transaction:
         before = await _locked(transaction, name)
-        kept = {name: most for name, most in before.quotas.items() if name not in limits}
         values = {
             "title": before.title if title is None else title,
-            "quotas": {**kept, **allowed},
+            "quotas": _changed_limits(before.quotas, quotas),
+            "limits": _changed_limits(before.limits, limits),
             **_price_columns(before.price if price == "unchanged" else price),
             "features": before.features if features == "unchanged" else _checked(features),
             "listed": before.listed if listed is None else listed,
@@ -272,6 +290,10 @@ def _plan(row: Mapping[str, Any]) -> Plan:
     return Plan(**{key: value for key, value in row.items() if key not in {"currency", "period"}} | {"price": price})
 
 
+def _changed_limits(before: Mapping[str, int], changes: Mapping[str, int | None]) -> Mapping[str, int]:
+    return {name: most for name, most in {**before, **changes}.items() if most is not None}
+
+
 def _price_columns(price: Price | None) -> Mapping[str, object]:
     if price is None:
         return {"price": None, "currency": None, "period": None}
@@ -305,6 +327,7 @@ def _logged_values(plan: Plan) -> Mapping[str, object]:
         "title": plan.title,
         "price": price,
         "quotas": plan.quotas,
+        "limits": plan.limits,
         "features": plan.features,
         "listed": plan.listed,
         "retired": plan.retired_at is not None,
@@ -328,8 +351,17 @@ def _checked(names: Collection[str] | None) -> Sequence[str] | None:
 
 def check_quotas(quotas: Mapping[str, int | None]) -> None:
     """Raise BadUserInput, naming the input, for an unknown quota or an invalid limit."""
-    for quota, most in quotas.items():
-        if quota not in quota_names.names():
-            raise BadUserInput(f"quotas: expected any of {', '.join(quota_names.names())}", "quotas", value=quota)
+    _check("quotas", quotas, quota_names.names())
+
+
+def check_limits(limits: Mapping[str, int | None]) -> None:
+    """Raise BadUserInput, naming the input, for an unknown meter or an invalid limit."""
+    _check("limits", limits, sorted(meters.known()))
+
+
+def _check(field: str, limits: Mapping[str, int | None], known: Sequence[str]) -> None:
+    for name, most in limits.items():
+        if name not in known:
+            raise BadUserInput(f"{field}: expected any of {', '.join(known)}", field, value=name)
         if most is not None and not 0 <= most <= MOST:
-            raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))
+            raise BadUserInput(f"{name}: expected 0 to {MOST}", field, value=str(most))

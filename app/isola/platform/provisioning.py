@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import commits, federation, overrides, plans, platform_log
+from isola.platform import commits, federation, overrides, plans, platform_log, usage
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -224,6 +224,8 @@ async def drop(
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await lock_in_turn(transaction, strategy.home(tenant.id))
+        # Until it commits, nothing else is counted for the tenant; later, it is not active.
+        await transaction.value("SELECT pg_advisory_xact_lock(isola.usage_lock($1))", tenant.id)
         await transaction.value(_PARTNERS_LOGS, tenant.id)
         for table, other in (
             (shares, shares.c.grantee_id),
@@ -251,9 +253,14 @@ async def drop(
             partner_domains,
             partnership_offers,
             overrides.feature_overrides,
+            overrides.meter_overrides,
             overrides.quota_overrides,
             plans.quota_bounds,
             plans.quota_turns,
+            usage.usage,
+            usage.usage_events,
+            usage.usage_keys,
+            usage.usage_values,
             reads,
             refusals,
             federation.remote_owners,

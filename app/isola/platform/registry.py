@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ARRAY, Boolean, Column, Table, Text, and_, delete, insert, select, text, true
+from sqlalchemy import ARRAY, Boolean, CheckConstraint, Column, Table, Text, and_, delete, insert, select, text, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
+from isola.errors import OperatorError
 from isola.installed import metadata as domain
 from isola.platform.shares import MAX_SUBJECT
 from isola.platform.tenants import metadata
+from isola.subjects import meters
 from isola.subjects.metadata import Audited, Counted, indexed_text
+from isola.subjects.meters import Meter
 
 MAX_IDENTIFIER = 63
 
@@ -35,6 +38,18 @@ subjects = Table(
     Column("restricted", Boolean, nullable=False, server_default=text("true")),
 )
 
+# What is measured, and how. ``property`` is that whose different values are counted.
+meters_ = Table(
+    "meters",
+    metadata,
+    indexed_text("name", meters.MAX_NAME, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("property", Text),
+    CheckConstraint("kind IN ('sum', 'count', 'maximum', 'unique')", name="kind"),
+    CheckConstraint("period IN ('hour', 'day', 'month')", name="period"),
+    CheckConstraint("(kind = 'unique') = (property IS NOT NULL)", name="property"),
+)
 
 # The applications that tenants have tables of, and the newest revision of each.
 applications_ = Table(
@@ -51,7 +66,10 @@ async def applications(control: Transaction) -> Mapping[str, str]:
 
 
 async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
-    """Fill the registry from the current declarations, and the newest ``revisions`` by application."""
+    """Fill the registry from the current declarations, and the newest ``revisions`` by application.
+
+    Raises OperatorError for a meter whose declaration has changed.
+    """
     for name, revision in revisions.items():
         new = upsert(applications_).values(name=name, revision=revision)
         await owner.execute(new.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
@@ -74,3 +92,17 @@ async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
                 restricted="visible" in table.info,
             )
             await owner.execute(shared)
+    for meter in meters.known().values():
+        await _keep(owner, meter)
+
+
+async def _keep(owner: Transaction, meter: Meter) -> None:
+    """Store a meter. It stays if no application declares it any more: tenants have used it."""
+    values = {"name": meter.name, "kind": meter.kind.value, "period": meter.period.value, "property": meter.of}
+    await owner.execute(upsert(meters_).values(values).on_conflict_do_nothing())
+    [row] = await owner.rows(select(meters_).where(meters_.c.name == meter.name))
+    if dict(row) != values:
+        raise OperatorError(
+            f"the meter {meter.name} has the kind {row['kind']} and the period {row['period']} already: expected "
+            "another name for another meter"
+        )

@@ -88,6 +88,11 @@ CALLED_BY_MEMBERS = (
     "isola.rotate_webhook_secret(uuid)",
     "isola.delete_webhook(uuid)",
     "isola.replay_webhook(uuid, bigint)",
+    "isola.record_usage(text[], bigint[], text[], timestamptz[], text[], jsonb[], boolean)",
+    "isola.consume(text, bigint, text, text, jsonb)",
+    "isola.limits()",
+    "isola.customer_usage(text, text)",
+    "isola.usage()",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
     "isola.claim_answer(bytea, integer, bytea)",
     "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
@@ -107,6 +112,18 @@ COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.plan_features(text[])", "isola.quo
 # What compares rows with the conditions of rules that share them.
 MATCHING = ("isola.matches(jsonb, jsonb)", "isola.compared(text, text, text)")
 KEEP_SHARE_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
+# What counts the use of meters.
+CONSUME_ROWS = "isola.consume_rows()"
+CALLED_BY_USAGE = (
+    "isola.period_end(timestamptz, text)",
+    "isola.usage_digest(text)",
+    "isola.usage_content(text, bigint, text, timestamptz, jsonb)",
+    "isola.usage_lock(uuid)",
+    "isola.meter_limit(uuid, text, timestamptz)",
+    "isola.check_events(text[], bigint[], text[], timestamptz[], text[], jsonb[])",
+    "isola.check_keys(uuid, text[], bigint[], text[], timestamptz[], text[], jsonb[])",
+    "isola.keep_limit(uuid, text, timestamptz, bigint, integer, boolean, bigint)",
+)
 # Limits the size of answers, in the statements of reads.
 MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
@@ -131,6 +148,7 @@ AS_SHARING = (
     "isola.granted_columns(text, text[])",
     "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)",
     KEEP_SHARE_RULES,
+    CONSUME_ROWS,
     "isola.shareable_rows(uuid, text, uuid, uuid[])",
     "isola.note_shared_by_rule(control.share_rules, bigint, bigint)",
     "isola.keep_share_rule(control.share_rules, uuid[], uuid[])",
@@ -249,7 +267,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, {roles.members}, {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {", ".join(MATCHING)} TO {tenant}, {roles.members}, {roles.sharing};
-        GRANT EXECUTE ON FUNCTION isola.share_rules_lock(uuid, text) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION isola.share_rules_lock(uuid, text), {", ".join(CALLED_BY_USAGE)} TO {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.sql}, {roles.sql_functions};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *AS_SQL))}, {ENTER} TO {roles.sql};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_SQL))}, {ENTERED} TO {roles.sql_functions};
@@ -281,7 +299,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.plans TO {control};
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.quota_overrides TO {control};
-        GRANT SELECT, INSERT, UPDATE, DELETE ON control.feature_overrides TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.feature_overrides, control.meter_overrides TO {control};
         GRANT SELECT (tenant_id, feature, given, ends_at) ON control.feature_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, quota, at_most, ends_at) ON control.quota_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
@@ -350,6 +368,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
+        GRANT SELECT ON control.meters, control.meter_overrides TO {roles.sharing};
+        GRANT SELECT (name, limits) ON control.plans TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.usage TO {roles.sharing};
+        GRANT SELECT, INSERT ON control.usage_keys, control.usage_values TO {roles.sharing};
+        GRANT INSERT ON control.usage_events TO {roles.sharing};
         GRANT SELECT, UPDATE (digest, attempts, next_attempt_at, sent_at), DELETE ON control.invitations TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.invitations TO {roles.sharing};
         GRANT SELECT, INSERT ON control.remote_partners TO {control};
@@ -654,6 +677,8 @@ SELECT format('%s as the owner of %s', proowner::regrole, oid::regprocedure) FRO
 WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
 UNION ALL
 SELECT format('the count of %s by %s%s', quota, relation, ' WHERE ' || counts) FROM control.counted
+UNION ALL
+SELECT format('the meter %s: %s by %s', name, kind, period) FROM control.meters
 UNION ALL
 SELECT format('the sharing of %s from %s: %s', name, relation, array_to_string(shared, ', ')) FROM control.subjects
 """

@@ -14,11 +14,12 @@ from sqlalchemy import Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from isola.errors import OperatorError
-from isola.subjects import features, permissions, visibility
+from isola.subjects import features, meters, permissions, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, DeclarationError
 from isola.subjects.metadata import metadata
+from isola.subjects.meters import Meter
 from isola.subjects.routes import Route
 from isola.subjects.search import words_of
 from isola.subjects.subject import Subject
@@ -34,7 +35,7 @@ class Application:
     """The declarations of a package, under a unique name.
 
     ``migrations`` is the folder of its revisions. ``features`` are those that its subjects and fields require, with
-    descriptions. ``queries`` and ``mutations`` are Strawberry types whose fields are
+    descriptions. ``meters`` are what it measures. ``queries`` and ``mutations`` are Strawberry types whose fields are
     added to those generated from the subjects. ``routes`` are HTTP paths besides ``/graphql``.
     """
 
@@ -45,6 +46,7 @@ class Application:
     mutations: Sequence[Any] = ()
     routes: Sequence[Route] = ()
     features: Mapping[str, str] = field(default_factory=dict)
+    meters: Sequence[Meter] = ()
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -80,7 +82,7 @@ def load(built_in: Application) -> Mapping[str, Application]:
         loaded[application.name] = application
     try:
         for application in (built_in, *loaded.values()):
-            _declare(application.features)
+            _declare(application)
             for subject in application.subjects:
                 _complete(subject)
     except DeclarationError as error:
@@ -89,9 +91,10 @@ def load(built_in: Application) -> Mapping[str, Application]:
     return MappingProxyType({name: loaded[name] for name in ordered(loaded, metadata.tables.values())})
 
 
-def _declare(named: Mapping[str, str]) -> None:
+def _declare(application: Application) -> None:
     try:
-        features.declare(named)
+        features.declare(application.features)
+        meters.declare(application.meters)
     except ValueError as error:
         raise DeclarationError(str(error)) from error
 

@@ -35,6 +35,8 @@ class Permission(StrEnum):
     SHARE_WRITE = "share:write"
     SPAN_READ = "span:read"
     SPAN_WRITE = "span:write"
+    USAGE_READ = "usage:read"
+    USAGE_WRITE = "usage:write"
     USER_MANAGE = "user:manage"
     USER_READ = "user:read"
     WEBHOOK_MANAGE = "webhook:manage"

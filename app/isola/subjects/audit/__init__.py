@@ -49,6 +49,7 @@ OF_PLATFORM = (
     "feature_override",
     "family_read",
     "invitation",
+    "meter_override",
     "partner_domain",
     "partnership",
     "partnership_decline",
@@ -67,6 +68,7 @@ OF_PLATFORM = (
     "tenant",
     "tenant_block",
     "ticket",
+    "usage_warning",
     "webhook",
 )
 """The log's names for a tenant's objects in the control plane: see migrations/control."""

@@ -46,6 +46,7 @@ from isola.platform.audit import WHOLE
 from isola.platform.idempotency import first_answers
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Tenant, metadata as platform
+from isola.platform.usage import usage_events, usage_keys, usage_values
 from isola.subjects import visibility
 from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.declaration import UNSET, Column as Declared
@@ -215,7 +216,7 @@ async def plant_platform(owner: Database, canary: Canary) -> Canary:
                 [row] = await work.rows(insert(table).values(_values(table, canary.marker, rows)).returning(table))
                 rows[table.name] = dict(row)
         # They have no foreign key.
-        for table in (first_answers, share_notices):
+        for table in (first_answers, share_notices, usage_events, usage_keys, usage_values):
             values = {**_values(table, canary.marker, rows), "tenant_id": canary.tenant.id}
             [row] = await work.rows(insert(table).values(values).returning(table))
             rows[table.name] = dict(row)
