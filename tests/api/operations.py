@@ -270,6 +270,8 @@ class Maker:
 COMPUTED = {("Query", "signInChoices"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
 # The callers of these tests may not manage users.
 COMPUTED |= {("Query", "invitations")}
+# They depend on the clock.
+COMPUTED |= {("Query", "checkUsage"), ("Limit", "resetsAt")}
 # Nor is there a tenant below theirs.
 COMPUTED |= {("Viewer", "descendants")}
 _LOGIC = {"and", "or", "not"}

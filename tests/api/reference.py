@@ -45,7 +45,7 @@ from isola.api.declared.granting import ShareableType
 from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.installed import SUBJECTS
-from isola.subjects import features
+from isola.subjects import features, meters
 from isola.subjects.audit import audit_entries
 from isola.subjects.declaration import Declaration, Member, Reference, Relation, field_of
 from isola.subjects.organizations import memberships
@@ -192,6 +192,13 @@ class Data:
                 always: dict[str, object] = {"limit": None, "until": None}
                 rows = [{**always, "name": name.upper(), "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
+            case "Plan", "limits":
+                unused = {"limit": None, "until": None, "used": 0}
+                limits = [
+                    {**unused, "meter": name, "kind": meter.kind.upper(), "period": meter.period.upper()}
+                    for name, meter in sorted(meters.known().items())
+                ]
+                return self._page([Object("Limit", each) for each in limits], given, ordered=True)
             case "Viewer", "sessions":
                 return self._page([], given)
             case "Viewer", "user":
@@ -301,6 +308,7 @@ class Data:
                 | "remoteOwners"
                 | "remotePartners"
                 | "shareRules"
+                | "usage"
                 | "webhooks"
             ):
                 return self._page([], given)
