@@ -96,6 +96,9 @@ bench-scopes: $(READY) ## measure the cost of run_with_tenant
 bench-quotas: $(READY) ## measure the cost of quotas for inserts
 	$(BIN)/python -m benchmarks.quotas
 
+bench-rates: $(READY) ## measure the cost of decisions about rates
+	$(BIN)/python -m benchmarks.rates
+
 bench-declared: $(READY) ## compare reads of a declared subject with the same reads of resources
 	$(BIN)/python -m benchmarks.declared
 

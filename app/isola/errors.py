@@ -23,7 +23,7 @@ Anything else is a bug or a crash. A client sees it as ``INTERNAL`` with a corre
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class IsolaError(Exception):
@@ -137,13 +137,24 @@ class QuotaExceeded(Refusal):
     status = 429
 
 
+class RateExceeded(NamedTuple):
+    """A rate of a plan: ``limit`` in ``window`` seconds, of which ``remaining`` are left."""
+
+    name: str
+    limit: int
+    window: int
+    remaining: int
+
+
 class RateLimited(Refusal):
     code = "RATE_LIMITED"
     status = 429
 
-    def __init__(self, message: str, retry_after: int) -> None:
+    def __init__(self, message: str, retry_after: int | None, exceeded: RateExceeded | None = None) -> None:
+        """Without ``retry_after``, the same request is never admitted. ``exceeded`` is the rate of a plan."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.exceeded = exceeded
 
 
 class Unavailable(Refusal):

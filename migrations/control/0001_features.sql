@@ -1,6 +1,6 @@
 -- The features of a tenant with a plan: the plan's, NULL for all; the tenant's overrides that have not ended; and, unless the
--- plan has all, the features of the plans that are listed, for the error that says which plan has a missing one. Servers
--- cache it with the tenant's entry, and apply the ends of overrides themselves.
+-- plan has all, the features of the plans that are listed, for the error that says which plan has a missing one. Also its
+-- rates, and the overrides of these. Servers cache it with the tenant's entry, and apply the ends of overrides themselves.
 CREATE FUNCTION control.entitlements(tenant uuid, plan text) RETURNS jsonb LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -14,6 +14,12 @@ BEGIN ATOMIC
         'offers', coalesce((
             SELECT jsonb_agg(jsonb_build_array(l.name, to_jsonb(l.features)) ORDER BY l.price, l.name)
             FROM control.plans l WHERE l.listed AND l.retired_at IS NULL
+        ), '[]'),
+        'rates', p.rates,
+        'rate_overrides', coalesce((
+            SELECT jsonb_agg(jsonb_build_array(r.rate, r.value, r.ends_at) ORDER BY r.rate)
+            FROM control.rate_overrides r
+            WHERE r.tenant_id = entitlements.tenant AND (r.ends_at IS NULL OR r.ends_at > now())
         ), '[]')
     )
     FROM control.plans p WHERE p.name = entitlements.plan;
@@ -31,5 +37,26 @@ BEGIN ATOMIC
         ORDER BY 1
     )
     FROM control.tenants t JOIN control.plans p ON p.name = t.plan
+    WHERE t.id = (SELECT isola.bound_tenant());
+END;
+
+-- The rates of the bound tenant. ``until`` is the end of an override.
+CREATE FUNCTION isola.plan_rates() RETURNS TABLE (id text, allowed bigint, period text, until timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT given.rate, split_part(given.value, '/', 1)::bigint, split_part(given.value, '/', 2), given.ends_at
+    FROM control.tenants t
+    JOIN control.plans p ON p.name = t.plan
+    CROSS JOIN LATERAL (
+        SELECT of_plan.key AS rate, of_plan.value, NULL::timestamptz AS ends_at FROM jsonb_each_text(p.rates) of_plan
+        WHERE NOT EXISTS (
+            SELECT FROM control.rate_overrides o
+            WHERE o.tenant_id = t.id AND o.rate = of_plan.key
+              AND (o.ends_at IS NULL OR o.ends_at > statement_timestamp())
+        )
+        UNION ALL
+        SELECT o.rate, o.value, o.ends_at FROM control.rate_overrides o
+        WHERE o.tenant_id = t.id AND o.value IS NOT NULL AND (o.ends_at IS NULL OR o.ends_at > statement_timestamp())
+    ) given
     WHERE t.id = (SELECT isola.bound_tenant());
 END;

@@ -39,13 +39,15 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 # Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
 # that is not installed, they limit nothing.
 OFFERED = """
-INSERT INTO control.plans (name, title, price, currency, period, quotas, limits, features, listed) VALUES
-    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{"executions": 1000}', '{}', true),
-    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{"executions": 10000}',
+INSERT INTO control.plans (name, title, price, currency, period, quotas, limits, rates, features, listed) VALUES
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{"executions": 1000}', '{"requests": "10/minute"}',
+     '{}', true),
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{"executions": 10000}', '{"requests": "50/minute"}',
      '{audit-logs,custom-patterns,data-export}', true),
     ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}', '{"executions": 100000}',
+     '{"requests": "200/minute"}',
      '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true),
-    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', '{}', NULL, true)
+    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', '{}', '{}', NULL, true)
 """
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
@@ -133,6 +135,7 @@ def plans(op: Operations) -> None:
         sa.Column("period", sa.Text),
         sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("limits", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("rates", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("features", ARRAY(sa.Text)),
         sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         moment("created_at", default="now()"),
@@ -145,6 +148,7 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("period IN ('month', 'year')", name="period"),
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
         sa.CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
+        sa.CheckConstraint("jsonb_typeof(rates) = 'object'", name="rates_object"),
     )
     op.execute(UNLIMITED)
     op.execute(OFFERED)
@@ -265,6 +269,19 @@ def directory(op: Operations) -> None:
         moment("created_at", default="now()"),
         moment("ends_at", nullable=True),
         length("feature", 63),
+        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
+    create_table(
+        op,
+        "rate_overrides",
+        tenant(primary_key=True),
+        sa.Column("rate", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text),
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("ends_at", nullable=True),
+        length("rate", 100),
+        sa.CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value"),
         sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
     )
 

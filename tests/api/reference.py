@@ -199,8 +199,8 @@ class Data:
                     for name, meter in sorted(meters.known().items())
                 ]
                 return self._page([Object("Limit", each) for each in limits], given, ordered=True)
-            case "Viewer", "sessions":
-                return self._page([], given)
+            case ("Viewer", "sessions") | ("Plan", "rates"):
+                return self._page([], given, ordered=True)
             case "Viewer", "user":
                 return self._by_key("User", self.principal.user_id)
             case type_, "shares":

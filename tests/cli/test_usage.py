@@ -234,11 +234,9 @@ def test_lists_are_there_for_programs(awake: Place) -> None:
     assert plans["small"]["retired_at"] is None
 
 
-@pytest.mark.parametrize(
-    "chosen", ["", "--quota users=3 --quota users=4", "--limit executions=3 --feature data-export=on"]
-)
-def test_an_override_takes_exactly_one_quota_or_feature(
+@pytest.mark.parametrize("chosen", ["", "--quota users=3 --quota users=4", "--limit executions=3 --rate rows=3/day"])
+def test_an_override_takes_exactly_one_quota_limit_rate_or_feature(
     chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(monkeypatch, f"tenant override set acme --reason trial {chosen}") == 2
-    assert "expected one --quota, one --limit or one --feature" in capsys.readouterr().err
+    assert "expected one of --quota, --limit, --rate and --feature" in capsys.readouterr().err

@@ -74,6 +74,7 @@ CONTROL = [
     overrides.feature_overrides,
     overrides.meter_overrides,
     overrides.quota_overrides,
+    overrides.rate_overrides,
     plans.plans,
     plans.quota_bounds,
     plans.quota_turns,

@@ -33,7 +33,8 @@ async def names(control: Database) -> Sequence[str]:
     return [plan.name for plan in await plans.every(control)]
 
 
-OTHERS: Mapping[str, Any] = {"price": None, "limits": {}, "features": None, "listed": False, "retired": False}
+NOTHING: Mapping[str, Any] = {"limits": {}, "rates": {}, "features": None}
+OTHERS: Mapping[str, Any] = {"price": None, **NOTHING, "listed": False, "retired": False}
 OFFERED = ["enterprise", "free", "professional", "starter"]
 
 
@@ -43,6 +44,12 @@ async def test_at_first_all_tenants_have_the_plan_that_limits_nothing_and_there_
     *offered, unlimited = await plans.every(control)
     assert (unlimited.name, unlimited.price, unlimited.quotas, unlimited.retired_at) == (UNLIMITED, None, {}, None)
     assert a.plan == UNLIMITED
+    assert {plan.name: {rate: str(most) for rate, most in plan.rates.items()} for plan in offered} == {
+        "enterprise": {},
+        "free": {"requests": "10/minute"},
+        "professional": {"requests": "200/minute"},
+        "starter": {"requests": "50/minute"},
+    }
     assert {plan.name: (plan.price and str(plan.price), plan.quotas, plan.limits) for plan in offered} == {
         "enterprise": (None, {}, {}),
         "free": ("0 USD/month", {"agents": 3}, {"executions": 1000}),

@@ -252,6 +252,18 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
             'mutation ($s: String!) { endFeatureOverride(slug: $s, feature: "data-export") }',
             named,
         ),
+        "overrideRate": (
+            "tenant:override",
+            """mutation ($s: String!) {
+              overrideRate(slug: $s, rate: "requests", limit: 9, reason: "a trial") { name limit period until }
+            }""",
+            named,
+        ),
+        "endRateOverride": (
+            "tenant:end_override",
+            'mutation ($s: String!) { endRateOverride(slug: $s, rate: "requests") }',
+            named,
+        ),
         "deletePlan": ("plan:delete", "mutation ($n: String!) { deletePlan(name: $n) }", {"n": "starter"}),
         "suspendTenant": ("tenant:suspend", "mutation ($s: String!) { suspendTenant(slug: $s) { id } }", named),
         "resumeTenant": ("tenant:resume", "mutation ($s: String!) { resumeTenant(slug: $s) { id } }", named),
@@ -340,6 +352,7 @@ async def test_without_a_feature_its_fields_are_refused_and_the_plans_that_have_
     own = 'mutation ($p: PriceInput) { createPlan(name: "for-bob", title: "Bob", quotas: [], price: $p) { features } }'
     assert (await sam.ask(own)).data == {"createPlan": {"features": None}}
     await sam.ask(GIVE, s=bob.tenant, p="for-bob")
+    await sam.ask('mutation { changePlan(name: "free", rates: [{name: "requests"}]) { name } }')
     await sam.ask(GIVE, s=alice.tenant, p="free")
     refused = await until(alice, "{ patterns { nodes { name } } }", "FEATURE_REQUIRED")
     # A plan that is not listed may have been made for another tenant.

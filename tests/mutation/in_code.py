@@ -40,6 +40,7 @@ LIVE_EVENTS = "tests/http/test_live.py"
 LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
 PAGES = "tests/http/test_pages.py"
 IDEMPOTENCY = "tests/http/test_idempotency.py"
+RATES = "tests/http/test_rates.py"
 LIVE_QUERIES = "tests/http/test_live_queries.py"
 FILTERS = "tests/api/test_filters.py"
 ZOO = "tests/subjects/test_zoo.py"
@@ -1766,6 +1767,33 @@ ANSWERS = (
         "exact_json.canonical([*request, marked])",
         'exact_json.canonical(["", marked])',
         (IDEMPOTENCY,),
+    ),
+    Patch(
+        "rates of all tenants together",
+        "that what one tenant does uses nothing of another's rates",
+        BOTH,
+        "app/isola/api/rates.py",
+        "Key(self.tenant, ",
+        "Key(UUID(int=0), ",
+        (RATES,),
+    ),
+    Patch(
+        "operations that cost nothing",
+        "that rates count what an operation may cost",
+        BOTH,
+        "app/isola/api/rates.py",
+        "if rates.counts_fields or ROWS in rates.by_counts:",
+        "if False:",
+        (RATES,),
+    ),
+    Patch(
+        "requests of users together",
+        "that each user and each key has rates of its own",
+        BOTH,
+        "app/isola/api/rates.py",
+        "self.user if limited.of_user else None",
+        "None",
+        (RATES,),
     ),
     Patch(
         "any number of first answers",

@@ -8,6 +8,7 @@ from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, DateTime
 from isola.platform import overrides, provisioning
 from isola.platform.overrides import Kind, Override
+from isola.platform.rates import Rate, RatePeriod
 
 
 @strawberry.type(description="A limit of one tenant, instead of its plan's.", directives=[STAFF])
@@ -40,6 +41,17 @@ class FeatureOverride:
     ended: bool = strawberry.field(description="Whether its end has passed.")
 
 
+@strawberry.type(description="A rate of one tenant, instead of its plan's.", directives=[STAFF])
+class RateOverride:
+    name: str = strawberry.field(description="What is counted.")
+    limit: BigInt | None = strawberry.field(description="The limit in a period; null for none.")
+    period: RatePeriod | None = strawberry.field(description="The period of the limit.")
+    reason: str = strawberry.field(description="The reason, which the tenant sees in its log.")
+    created_at: DateTime
+    until: DateTime | None = strawberry.field(description="Its end; null if it ends with its removal.")
+    ended: bool = strawberry.field(description="Whether its end has passed.")
+
+
 Until = Annotated[
     DateTime | None, strawberry.argument(description="When the override ends; by default when it is removed.")
 ]
@@ -59,6 +71,10 @@ class OverrideQueries:
     @answered("The overrides of a tenant's features by name, including those that have ended and were not removed.")
     async def feature_overrides(self, info: Info, slug: str) -> list[FeatureOverride]:
         return [_feature(each) for each in await _every(info, slug, Kind.FEATURE)]
+
+    @answered("The overrides of a tenant's rates by name, including those that have ended and were not removed.")
+    async def rate_overrides(self, info: Info, slug: str) -> list[RateOverride]:
+        return [_rate(each) for each in await _every(info, slug, Kind.RATE)]
 
 
 @strawberry.type
@@ -124,6 +140,28 @@ class OverrideMutations:
         await overrides.remove(control, author, await provisioning.named(control, slug), feature, Kind.FEATURE)
         return feature
 
+    @answered("Give a tenant a rate instead of its plan's, or instead of its last override; without a limit, none.")
+    async def override_rate(
+        self,
+        info: Info,
+        slug: str,
+        rate: str,
+        reason: str,
+        limit: BigInt | None = None,
+        period: RatePeriod = RatePeriod.MINUTE,
+        until: Until = None,
+    ) -> RateOverride:
+        control, author = info.context.control, info.context.author
+        tenant = await provisioning.named(control, slug)
+        given = None if limit is None else Rate.of(limit, period)
+        return _rate(await overrides.put_rate(control, author, tenant, rate, given, reason=reason, ends_at=until))
+
+    @answered("End an override: what the plan says of the rate applies again. Returns its name.")
+    async def end_rate_override(self, info: Info, slug: str, rate: str) -> str:
+        control, author = info.context.control, info.context.author
+        await overrides.remove(control, author, await provisioning.named(control, slug), rate, Kind.RATE)
+        return rate
+
 
 async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
     control = info.context.control
@@ -134,7 +172,7 @@ async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
 def _quota(override: Override) -> QuotaOverride:
     return QuotaOverride(
         name=QuotaName(override.name),
-        limit=None if override.value is None else BigInt(override.value),
+        limit=None if override.value is None else BigInt(int(override.value)),
         reason=override.reason,
         created_at=DateTime(override.created_at),
         until=moment(override.ends_at),
@@ -145,7 +183,7 @@ def _quota(override: Override) -> QuotaOverride:
 def _limit(override: Override) -> LimitOverride:
     return LimitOverride(
         meter=override.name,
-        limit=None if override.value is None else BigInt(override.value),
+        limit=None if override.value is None else BigInt(int(override.value)),
         reason=override.reason,
         created_at=DateTime(override.created_at),
         until=moment(override.ends_at),
@@ -157,6 +195,19 @@ def _feature(override: Override) -> FeatureOverride:
     return FeatureOverride(
         name=override.name,
         given=bool(override.value),
+        reason=override.reason,
+        created_at=DateTime(override.created_at),
+        until=moment(override.ends_at),
+        ended=override.ended,
+    )
+
+
+def _rate(override: Override) -> RateOverride:
+    rate = None if override.value is None else Rate.parse(str(override.value))
+    return RateOverride(
+        name=override.name,
+        limit=None if rate is None else BigInt(rate.most),
+        period=None if rate is None else rate.period,
         reason=override.reason,
         created_at=DateTime(override.created_at),
         until=moment(override.ends_at),

@@ -9,10 +9,12 @@ from isola.api.enums import described_enum
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, DateTime, Decimal
 from isola.errors import BadUserInput
-from isola.platform import plans
+from isola.platform import plans, rates as plan_rates
 from isola.platform.prices import PlanPeriod, Price
+from isola.platform.rates import RatePeriod
 
 described_enum(PlanPeriod)
+described_enum(RatePeriod)
 
 
 @strawberry.type(description="A quota of a plan.", directives=[STAFF])
@@ -39,6 +41,20 @@ class LimitInput:
     limit: BigInt | None = strawberry.field(default=None, description="The most in a period; null for no limit.")
 
 
+@strawberry.type(description="A rate of a plan.", directives=[STAFF])
+class Rate:
+    name: str = strawberry.field(description="What is counted; with `user.` before it, of each user and each key.")
+    limit: BigInt = strawberry.field(description="The limit in a period.")
+    period: RatePeriod = strawberry.field(description="The period of the limit.")
+
+
+@strawberry.input(description="A rate to set in a plan.")
+class RateInput:
+    name: str = strawberry.field(description="What is counted; with `user.` before it, of each user and each key.")
+    limit: BigInt | None = strawberry.field(default=None, description="The limit in a period; null for none.")
+    period: RatePeriod = strawberry.field(default=RatePeriod.MINUTE, description="The period of the limit.")
+
+
 @strawberry.input(description="What a plan costs.")
 class PriceInput:
     amount: Decimal = strawberry.field(description="The amount, with at most 12 digits and 3 decimals.")
@@ -46,7 +62,7 @@ class PriceInput:
     period: PlanPeriod = strawberry.field(description="What the amount is for.")
 
 
-@strawberry.type(description="What tenants pay, and their quotas.", directives=[STAFF])
+@strawberry.type(description="What tenants pay, their quotas and their rates.", directives=[STAFF])
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
@@ -55,6 +71,7 @@ class Plan:
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
     limits: list[Limit] = strawberry.field(description="Limits of meters, by name. A missing meter has no limit.")
+    rates: list[Rate] = strawberry.field(description="By name. A missing name has no limit.")
     features: list[str] | None = strawberry.field(description="The features, by name; null for all.")
     listed: bool = strawberry.field(description="Whether tenants that lack a feature are told that this plan has it.")
     created_at: DateTime
@@ -81,6 +98,7 @@ class PlanMutations:
         features: list[str] | None = None,
         listed: bool = False,  # noqa: FBT001, FBT002  clients name their arguments
         limits: list[LimitInput] | None = None,
+        rates: list[RateInput] | None = None,
     ) -> Plan:
         context = info.context
         made = await plans.create(
@@ -93,6 +111,7 @@ class PlanMutations:
             price=_price(price),
             features=features,
             listed=listed,
+            rates={rate: most for rate, most in _rates_by_name(rates).items() if most is not None},
         )
         return _plan(made)
 
@@ -107,6 +126,7 @@ class PlanMutations:
         features: list[str] | None = strawberry.UNSET,
         listed: bool | None = None,  # noqa: FBT001  as above
         limits: list[LimitInput] | None = None,
+        rates: list[RateInput] | None = None,
     ) -> Plan:
         context = info.context
         paid: Price | Literal["unchanged"] | None = "unchanged" if price is strawberry.UNSET else _price(price)
@@ -120,6 +140,7 @@ class PlanMutations:
             price=paid,
             features="unchanged" if features is strawberry.UNSET else features,
             listed=listed,
+            rates=_rates_by_name(rates),
         )
         return _plan(changed)
 
@@ -152,6 +173,14 @@ def _set(limits: Mapping[str, int | None]) -> dict[str, int]:
     return {name: most for name, most in limits.items() if most is not None}
 
 
+def _rates_by_name(inputs: Sequence[RateInput] | None) -> dict[str, plan_rates.Rate | None]:
+    given = inputs or []
+    by_name = {each.name: None if each.limit is None else plan_rates.Rate.of(each.limit, each.period) for each in given}
+    if len(by_name) < len(given):
+        raise BadUserInput("rates: expected each name once", "rates")
+    return by_name
+
+
 def _price(given: PriceInput | None) -> Price | None:
     return None if given is None else Price.of(given.amount, given.currency, given.period)
 
@@ -171,6 +200,9 @@ def _plan(plan: plans.Plan) -> Plan:
             if name in names
         ],
         limits=[Limit(meter=name, limit=BigInt(most)) for name, most in sorted(plan.limits.items())],
+        rates=[
+            Rate(name=name, limit=BigInt(each.most), period=each.period) for name, each in sorted(plan.rates.items())
+        ],
         features=None if plan.features is None else list(plan.features),
         listed=plan.listed,
         created_at=DateTime(plan.created_at),

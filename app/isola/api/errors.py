@@ -30,7 +30,10 @@ def refusal(error: Refusal) -> dict[str, Any]:
     if isinstance(error, FeatureRequired):
         extensions |= {"feature": error.feature, "plans": list(error.plans)}
     if isinstance(error, RateLimited):
-        extensions["retryAfter"] = error.retry_after
+        if error.retry_after is not None:
+            extensions["retryAfter"] = error.retry_after
+        if error.exceeded is not None:
+            extensions["rate"] = error.exceeded._asdict()
     return graphql_error(error.message, error.code, **extensions)
 
 

@@ -36,6 +36,7 @@ from isola.api.context import Anonymous
 from isola.api.idempotency import Allowance, Digests, Once, refuse_invalid, unrepeatable_in
 from isola.api.observation import Observation
 from isola.api.payloads import Payloads, Resolver
+from isola.api.rates import Charging, Limiter, Shown, account
 from isola.api.request import Request
 from isola.api.services import Services
 from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
@@ -68,7 +69,8 @@ class Response:
 
     ``is_read``: it answers a query. The response to a mutation may contain a new secret. ``retry_after``: the seconds
     after which the client may retry the request, of which nothing was executed. ``replayed``: it repeats the first
-    response to a mutation. ``set_cookie`` is the value of that header. ``code`` is that of its first error.
+    response to a mutation. ``set_cookie`` is the value of that header. ``code`` is that of its first error. ``rates``
+    is what is left of the tenant's rates.
     """
 
     status: int
@@ -78,6 +80,7 @@ class Response:
     replayed: bool = False
     set_cookie: str | None = None
     code: str | None = None
+    rates: Shown | None = None
 
 
 class _Around(MiddlewareManager):
@@ -110,6 +113,7 @@ class Executor:
         kept_bytes: int = 256 * 1024 * 1024,
         by_code_point: bool = False,
         note: Note = unnoted,
+        limiter: Limiter | None = None,
     ) -> None:
         """``secret`` keys cursors, API keys and idempotency keys: the same on every server, and after a restart.
 
@@ -117,9 +121,11 @@ class Executor:
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
         ``effort`` limits the time spent on making them. ``kept_bytes`` is the size of the first answers to mutations
         with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point. ``note`` is called
-        with the tenant and the shares whose rows a response has.
+        with the tenant and the shares whose rows a response has. ``limiter`` keeps what tenants use of their rates; by
+        default this process alone.
         """
         limits = limits or Limits()
+        self._charging = Charging(limiter)
         self._schema = model.schema
         self._live = model.schema.get_directive(LIVE)
         self._suggestions = not production
@@ -155,14 +161,41 @@ class Executor:
         visitor: Callable[[], Visitor | None] = lambda: None,
         key: object = None,
         observation: Observation | None = None,
+        charged: bool = False,
     ) -> Response:
         """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
         ``streams``: the endpoint has other ways for operations that are streamed, which the refusal of one names.
         ``visitor`` identifies the client of a public field. With an Anonymous ``context`` only public fields run.
         ``key`` is the idempotency key of a mutation, as the client sent it; queries ignore it. ``observation`` gets the
-        operation.
+        operation. ``charged``: the request is charged already, by ``operation``.
         """
+        asked = text, operation_name, variables, extensions
+        payer = account(context)
+        if payer is None:
+            return await self._execute(*asked, context, mutations, streams, visitor, key, observation)
+        try:
+            if not charged:
+                await self._charging.request(payer)
+        except Exception as error:  # noqa: BLE001  as in _execute
+            return replace(refused(error), rates=self._charging.shown(payer))
+        response = await self._execute(*asked, context, mutations, streams, visitor, key, observation)
+        await self._charging.answer(payer, len(response.body))
+        return replace(response, rates=self._charging.shown(payer))
+
+    async def _execute(
+        self,
+        text: str | None,
+        operation_name: str | None,
+        variables: Mapping[str, Any] | None,
+        extensions: Mapping[str, Any] | None,
+        context: Context | Anonymous,
+        mutations: bool,  # noqa: FBT001  see execute
+        streams: bool,  # noqa: FBT001
+        visitor: Callable[[], Visitor | None],
+        key: object,
+        observation: Observation | None,
+    ) -> Response:
         try:
             sha = _hash(extensions)
             document = await self._document(text, sha, operation_name, context, visitor)
@@ -198,10 +231,20 @@ class Executor:
         extensions: Mapping[str, Any] | None,
         context: Context,
     ) -> tuple[Operation, VariableValues]:
-        """The operation of a request, valid and with its variables. Raises what ``refused`` describes to the client."""
+        """The operation of a request, valid and with its variables. Raises what ``refused`` describes to the client.
+
+        The request is charged to the rates of the tenant.
+        """
+        if (payer := account(context)) is not None:
+            await self._charging.request(payer)
         document = await self._document(text, _hash(extensions), operation_name, context, lambda: None)
         operation = document.operation(operation_name)
         return operation, self._coerced(operation, variables or {})
+
+    async def charge(self, reading: Reading, values: VariableValues, context: Context) -> None:
+        """Charge what a query or a subscription may cost. Raises RateLimited, and Unavailable."""
+        if (payer := account(context)) is not None:
+            await self._charging.operation(payer, [reading], values)
 
     def is_streamed(self, operation: Operation, values: VariableValues) -> bool:
         """Whether an operation is a subscription or a live query. Raises BadUserInput if that is null."""
@@ -261,6 +304,8 @@ class Executor:
         await effort.turn(tenant)
         document = self.documents.cached(text, sha, tenant)
         if document is None and text is not None:
+            if (payer := account(context)) is not None:
+                await self._charging.document(payer)
             read = partial(self._read, text)
             document = await effort.spend(tenant, read, large=len(text) > _LARGE)
             self.documents.keep(text, document, tenant)
@@ -299,6 +344,7 @@ class Executor:
         visitor: Callable[[], Visitor | None] = lambda: None,
     ) -> Response:
         """Raises Unavailable and RateLimited: there is no result, and a read is safe to retry."""
+        await self.charge(reading, values, context)
         source: Any = {}
         marked = not reading.plan.complete or bool(reading.refused)
         if reading.plan.reads:
@@ -347,6 +393,8 @@ class Executor:
         visitor: Callable[[], Visitor | None],
         keyed: Callable[..., Once] | None,
     ) -> Response:
+        if (payer := account(context)) is not None:
+            await self._charging.operation(payer, readings.values(), values)
         bare = operation.once("bare", _bare, operation)
         refused = {key: each for reading in readings.values() for key, each in reading.refused.items()}
         # No statement reads the payload of a public field.

@@ -49,6 +49,7 @@ log = structlog.get_logger()
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 HTML = "text/html"
+RATE_LIMIT, RATE_LIMIT_POLICY = "ratelimit", "ratelimit-policy"
 UNAUTHENTICATED_BODY_BYTES = 16 * 1024
 # Nobody gets it: the client has disconnected.
 _CLIENT_GONE = 499
@@ -141,9 +142,7 @@ class Endpoint(ABC):
                 compressed = answer.is_read and self.compresses(answer.body, headers)
                 await _answer(send, answer, media, called, compressed=compressed, status=status)
                 return
-            response = _response(answer.body, status, media, answer.retry_after)
-            if answer.replayed:
-                response.headers[REPLAYED] = "true"
+            response = _refused(answer, status, media)
         except ClientGone:
             observation.answered(_CLIENT_GONE, 0, "CLIENT_GONE")
             return
@@ -322,6 +321,9 @@ async def _answer(send: Send, answer: Answer, media: str, called: str, *, compre
         headers.append((REPLAYED.encode(), b"true"))
     if answer.set_cookie is not None:
         headers.append((b"set-cookie", answer.set_cookie.encode()))
+    if answer.rates is not None:
+        left, policy = answer.rates
+        headers += (RATE_LIMIT.encode(), left.encode()), (RATE_LIMIT_POLICY.encode(), policy.encode())
     if compressed:
         if len(body) <= _INLINE:
             body = gzip.compress(body, _LEVEL, mtime=0)
@@ -409,6 +411,15 @@ def _checked(parameters: Any) -> GraphQLRequest:
         parameters.get("variables"),
         parameters.get("extensions"),
     )
+
+
+def _refused(answer: Answer, status: int, media: str) -> Response:
+    response = _response(answer.body, status, media, answer.retry_after)
+    if answer.replayed:
+        response.headers[REPLAYED] = "true"
+    if answer.rates is not None:
+        response.headers[RATE_LIMIT], response.headers[RATE_LIMIT_POLICY] = answer.rates
+    return response
 
 
 def _error(refusal: Refusal, media: str, observation: Observation) -> Response:
@@ -556,7 +567,7 @@ def _cors(settings: Settings) -> Sequence[Middleware]:
                 *([COOKIE] if settings.session_cookie_tenants else []),
                 *settings.cors_headers,
             ],
-            expose_headers=[REPLAYED, "retry-after", "x-request-id"],
+            expose_headers=[RATE_LIMIT, RATE_LIMIT_POLICY, REPLAYED, "retry-after", "x-request-id"],
             max_age=settings.cors_max_age,
             allow_credentials=bool(settings.session_cookie_tenants),
         ),

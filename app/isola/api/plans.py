@@ -11,6 +11,7 @@ from isola.api.fields import expression, many, mapped
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, Decimal
 from isola.platform.prices import PlanPeriod
+from isola.platform.rates import RatePeriod
 from isola.query.mapping import Function, Row
 from isola.subjects import features, quotas
 from isola.subjects.meters import MeterKind, MeterPeriod
@@ -37,6 +38,17 @@ own_quotas = Function(
     "isola.quotas",
     (Column("id", Text, nullable=False), Column("allowed", BigInteger), Column("until", DateTime(timezone=True))),
     when=_is_known,
+)
+
+
+own_rates = Function(
+    "isola.plan_rates",
+    (
+        Column("id", Text, nullable=False),
+        Column("allowed", BigInteger, nullable=False),
+        Column("period", Text, nullable=False),
+        Column("until", DateTime(timezone=True)),
+    ),
 )
 
 
@@ -85,6 +97,7 @@ own_limits = Function(
 )
 
 described_enum(PlanPeriod)
+described_enum(RatePeriod)
 described_enum(MeterKind)
 described_enum(MeterPeriod)
 
@@ -103,8 +116,21 @@ class Limit:
     resets_at: scalars.DateTime = strawberry.field(description="When the next period begins.")
 
 
+@mapped(own_rates)
+@strawberry.type(description="How much may be done in a period.", directives=[requires(Permission.PLAN_READ)])
+class Rate:
+    name: str = expression(_name, "What is counted; with `user.` before it, of each user and each key.")
+    limit: BigInt = expression(_limit, "The limit: as much at once, and as much in each period after that.")
+    period: RatePeriod = strawberry.field(description="The period of the limit.")
+    until: scalars.DateTime | None = strawberry.field(
+        description="When the rate ends that the tenant has instead of the plan's."
+    )
+
+
 @mapped(own_plan, order=(("name", False),))
-@strawberry.type(description="What the tenant pays, and its quotas.", directives=[requires(Permission.PLAN_READ)])
+@strawberry.type(
+    description="What the tenant pays, its quotas and its rates.", directives=[requires(Permission.PLAN_READ)]
+)
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
@@ -112,5 +138,6 @@ class Plan:
     currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     features: list[str] = expression(_features, "The features that the tenant has, of its plan and by overrides.")
+    rates: Connection[Rate] = many(source=own_rates, backward=False, description="All rates, by name.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")
     limits: Connection[Limit] = many(source=own_limits, backward=False, description="All meters, by name.")

@@ -1,4 +1,4 @@
-"""Commands for limits and features of single tenants."""
+"""Commands for limits, rates and features of single tenants."""
 
 import sys
 from datetime import datetime
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isola.commands.common import JsonOption, act, print_json
-from isola.commands.plan import parse_limits, parse_quotas
+from isola.commands.plan import parse_limits, parse_quotas, parse_rates
 
 if TYPE_CHECKING:
     from isola.platform.overrides import Override
     from isola.server.installation import Installation
 
-override_app = typer.Typer(no_args_is_help=True, help="Give single tenants other limits and features than their plans.")
+override_app = typer.Typer(
+    no_args_is_help=True, help="Give single tenants other limits, rates and features than their plans."
+)
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 Until = Annotated[
@@ -35,10 +37,13 @@ def put(
     feature: Annotated[
         list[str] | None, typer.Option("--feature", help="a feature, such as data-export=on, or =off")
     ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option("--rate", help="a rate, such as requests=100/minute or requests=none")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="the reason, for the logs; the tenant sees it")],
     until: Until = None,
 ) -> None:
-    """Give a tenant a limit or a feature, or take it away, whatever its plan or its last override says.
+    """Give a tenant a limit, a rate or a feature, or take it away, whatever its plan or its last override says.
 
     Data that exceeds a limit stays.
     """
@@ -46,16 +51,20 @@ def put(
 
     from isola.platform import overrides, platform_log, provisioning
 
-    if len([*(quota or ()), *(limit or ()), *(feature or ())]) != 1:
-        raise typer.BadParameter("expected one --quota, one --limit or one --feature")
+    if len([*(quota or ()), *(limit or ()), *(rate or ()), *(feature or ())]) != 1:
+        raise typer.BadParameter("expected one of --quota, --limit, --rate and --feature")
     limits, switched = {**parse_quotas(quota), **parse_limits(limit)}, _parse_feature(feature[0] if feature else None)
     put_limit = overrides.put if quota else overrides.put_limit
+    rates = parse_rates(rate)
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenant, by = await provisioning.named(control, slug), platform_log.operator()
-            if switched is None:
+            if rates:
+                [(name, given_rate)] = rates.items()
+                made = await overrides.put_rate(control, by, tenant, name, given_rate, reason=reason, ends_at=ends_at)
+            elif switched is None:
                 [(name, most)] = limits.items()
                 made = await put_limit(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
             else:
@@ -94,7 +103,9 @@ def list_(slug: Slug, *, as_json: JsonOption = False) -> None:
 
 
 @override_app.command()
-def remove(slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter or feature")]) -> None:
+def remove(
+    slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter, rate or feature")]
+) -> None:
     """End an override of a tenant: what its plan says applies again. Data that exceeds its limit stays."""
     from isola.platform import overrides, platform_log, provisioning
 

@@ -12,9 +12,12 @@ from isola.commands.common import JsonOption, act, print_json
 if TYPE_CHECKING:
     from isola.platform.plans import Plan
     from isola.platform.prices import Price
+    from isola.platform.rates import Rate
     from isola.server.installation import Installation
 
-plan_app = typer.Typer(no_args_is_help=True, help="Create and change plans: what tenants pay, and their quotas.")
+plan_app = typer.Typer(
+    no_args_is_help=True, help="Create and change plans: what tenants pay, their quotas and their rates."
+)
 
 Name = Annotated[str, typer.Argument(help="the plan's name")]
 Quotas = Annotated[
@@ -24,6 +27,10 @@ Quotas = Annotated[
 Limits = Annotated[
     list[str] | None,
     typer.Option("--limit", help="a meter's limit such as executions=1000 or executions=none; see isola plan meters"),
+]
+Rates = Annotated[
+    list[str] | None,
+    typer.Option("--rate", help="a rate such as requests=50/minute, user.rows=9000/hour or requests=none"),
 ]
 Features = Annotated[
     str | None,
@@ -42,7 +49,7 @@ PriceOption = Annotated[
 
 @plan_app.command("list")
 def list_(*, as_json: JsonOption = False) -> None:
-    """List all plans with their prices and quotas. A missing limit or price is shown as none."""
+    """List all plans with their prices, quotas and rates. A missing limit or price is shown as none."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,7 +64,7 @@ def list_(*, as_json: JsonOption = False) -> None:
             return
         measured = sorted(meters.known().values(), key=lambda each: each.name)
         limited = [f"{each.name} a {each.period}" for each in measured]
-        table = Table("name", "title", "price", *quotas.names(), *limited, "features", "retired", box=None)
+        table = Table("name", "title", "price", *quotas.names(), *limited, "rates", "features", "retired", box=None)
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
             allowed += [str(plan.limits.get(meter.name, "none")) for meter in measured]
@@ -66,6 +73,7 @@ def list_(*, as_json: JsonOption = False) -> None:
                 plan.title,
                 str(plan.price or "none"),
                 *allowed,
+                ", ".join(f"{rate}={most}" for rate, most in plan.rates.items()) or "none",
                 _shown(plan.features),
                 "retired" if plan.retired_at else "",
             )
@@ -80,11 +88,12 @@ def create(
     title: Annotated[str | None, typer.Option(help="the displayed name; by default the name")] = None,
     quota: Quotas = None,
     limit: Limits = None,
+    rate: Rates = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
 ) -> None:
-    """Create a plan. Without a quota or limit for something, it has none; without --features, it has all of them.
+    """Create a plan. What has no quota, limit or rate is not limited; without --features, it has all of them.
 
     The price is stored and shown, not charged.
     """
@@ -94,6 +103,7 @@ def create(
     limits = {each: most for each, most in parse_limits(limit).items() if most is not None}
     paid = None if price is None else _parse_price(price)
     more: Any = {"features": None if features is None else _parse_features(features), "listed": bool(listed)}
+    more["rates"] = {each: most for each, most in parse_rates(rate).items() if most is not None}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -113,6 +123,7 @@ def change(
     title: Annotated[str | None, typer.Option(help="the displayed name")] = None,
     quota: Quotas = None,
     limit: Limits = None,
+    rate: Rates = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
@@ -123,6 +134,7 @@ def change(
     quotas, limits = parse_quotas(quota), parse_limits(limit)
     paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
     more: Any = {"features": "unchanged" if features is None else _parse_features(features), "listed": listed}
+    more["rates"] = parse_rates(rate)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -234,6 +246,23 @@ def _parse(flag: str, options: list[str] | None, known: Sequence[str]) -> dict[s
     return limits
 
 
+def parse_rates(options: Sequence[str] | None) -> "dict[str, Rate | None]":
+    """The rates by name, as options give them. Raises BadParameter; the names are checked by the plan."""
+    from isola.errors import BadUserInput
+    from isola.platform.rates import Rate
+
+    rates: dict[str, Rate | None] = {}
+    for option in options or ():
+        name, _, most = option.partition("=")
+        if name in rates:
+            raise typer.BadParameter(f"--rate {option[:80]!r}: expected each name once")
+        try:
+            rates[name] = None if most == "none" else Rate.parse(most)
+        except BadUserInput as error:
+            raise typer.BadParameter(f"--rate {option[:80]!r}: {error.message.removeprefix('rates: ')}") from None
+    return rates
+
+
 def _parse_features(option: str) -> list[str] | None:
     """Their names; None for all. What is no feature is refused by the plan."""
     if option in {"all", "none"}:
@@ -265,6 +294,8 @@ def _show(plan: "Plan") -> None:
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
     for name, meter in sorted(meters.known().items()):
         typer.echo(f"{name} a {meter.period}: {plan.limits.get(name, 'none')}")
+    for rate, most in plan.rates.items():
+        typer.echo(f"{rate}: {most}")
     typer.echo(f"features: {_shown(plan.features)}")
     typer.echo(f"listed: {plan.listed}")
     if plan.retired_at is not None:

@@ -1,40 +1,30 @@
-"""Rate limits."""
+"""Rate limits of attempts by who has no credential yet."""
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from isola.errors import RateLimited
+from isola.gcra import SECOND, Buckets, Flow, Use
 
 
 class Throttle:
     """For each key, ``burst`` attempts at once, and after that one every ``interval`` seconds.
 
-    At most ``size`` keys are stored (LRU). ``clock`` gives seconds. Each process counts separately.
+    At most ``size`` keys are stored (LRU). ``clock`` gives nanoseconds. Each process counts separately.
     """
 
     def __init__(
-        self, *, burst: int, interval: float, size: int = 100_000, clock: Callable[[], float] = time.monotonic
+        self, *, burst: int, interval: float, size: int = 100_000, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        self._span = burst * interval
-        self._interval = interval
-        self._size = size
-        self._clock = clock
-        # When each key will have all its attempts again.
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+        self._flow = Flow(burst, burst * round(interval * SECOND))
+        self._buckets = Buckets(size=size, clock=clock)
 
     def take(self, key: Hashable) -> None:
         """Use one attempt. Raises RateLimited, with the time until the next, when none is left."""
-        now = self._clock()
-        full_at = max(self._full_at.get(key, now), now) + self._interval
-        if (wait := full_at - now - self._span) > 0:
-            raise RateLimited("too many attempts: try again later", math.ceil(wait))
-        self._full_at[key] = full_at
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._size:
-            self._full_at.popitem(last=False)
+        if (refused := self._buckets.take([Use(key, self._flow)])) is not None:
+            raise RateLimited("too many attempts: try again later", math.ceil(refused[1] / SECOND))
 
     def forgive(self, key: Hashable) -> None:
         """Restore all attempts of a key."""
-        self._full_at.pop(key, None)
+        self._buckets.empty(key)

@@ -1,10 +1,11 @@
-"""The features of a tenant: those of its plan, with its overrides. They come with its entry in the directory."""
+"""The features and rates of a tenant: its plan's, with its overrides. They come with its entry in the directory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from isola.platform.rates import Agreed
 from isola.subjects import features
 
 
@@ -19,11 +20,15 @@ class FeatureOverride:
 
 @dataclass(frozen=True, slots=True)
 class Entitlements:
-    """``plan`` are the features of the tenant's plan, None for all; ``offers`` those of the plans that are listed."""
+    """``plan`` are the features of the tenant's plan, None for all; ``offers`` those of the plans that are listed.
+
+    ``rates`` is None if the tenant has none.
+    """
 
     plan: frozenset[str] | None = frozenset()
     overrides: tuple[FeatureOverride, ...] = ()
     offers: tuple[tuple[str, frozenset[str] | None], ...] = ()
+    rates: Agreed | None = None
 
     def at(self, moment: datetime) -> frozenset[str]:
         """The features that the tenant has at a moment."""
@@ -55,6 +60,7 @@ def read(value: Mapping[str, Any]) -> Entitlements:
             for name, given, ends_at in value["overrides"]
         ),
         tuple((name, _names(offered)) for name, offered in value["offers"]),
+        Agreed.read(value["rates"], value["rate_overrides"]),
     )
 
 

@@ -1,7 +1,7 @@
-"""Limits and features of single tenants: instead of their plan's, for a reason, until a moment if one is given.
+"""Limits, rates and features of single tenants: instead of their plan's, for a reason, until a moment if one is given.
 
 The database uses a limit where it uses the plan's, up to its very end: see migrations/control/0001_quotas.sql. Features
-come with the tenant's entry in the directory: see isola.platform.entitlements.
+and rates come with the tenant's entry in the directory: see isola.platform.entitlements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, NotFound
 from isola.platform import changes, plans, platform_log
 from isola.platform.platform_log import Action, Author
+from isola.platform.rates import MAX_NAME as MAX_RATE, Rate
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Status, Tenant, metadata, tenants
 from isola.subjects import meters, names
@@ -74,6 +75,13 @@ feature_overrides = _table(
     indexed_text("feature", MAX_NAME, primary_key=True),
     Column("given", Boolean, nullable=False),
 )
+rate_overrides = _table(
+    "rate_overrides",
+    indexed_text("rate", MAX_RATE, primary_key=True),
+    # NULL for no rate.
+    Column("value", Text, info={"examples": ["50/minute"]}),
+    CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value"),
+)
 
 
 class Kind(StrEnum):
@@ -82,26 +90,28 @@ class Kind(StrEnum):
     QUOTA = "quota"
     METER = "meter"
     FEATURE = "feature"
+    RATE = "rate"
 
 
 _TABLES: Mapping[Kind, tuple[Table, str]] = {
     Kind.QUOTA: (quota_overrides, "at_most"),
     Kind.METER: (meter_overrides, "at_most"),
     Kind.FEATURE: (feature_overrides, "given"),
+    Kind.RATE: (rate_overrides, "value"),
 }
-_SHOWN = {Kind.QUOTA: "limit", Kind.METER: "limit", Kind.FEATURE: "given"}
+_SHOWN = {Kind.QUOTA: "limit", Kind.METER: "limit", Kind.FEATURE: "given", Kind.RATE: "limit"}
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An exception for a tenant: a limit, None for none, or whether it has a feature.
+    """An exception for a tenant: a limit or a rate, None for none, or whether it has a feature.
 
     ``ends_at`` is None if it has no end; ``ended`` is whether that has passed.
     """
 
     kind: Kind
     name: str
-    value: int | None
+    value: int | str | None
     reason: str
     created_at: datetime
     ends_at: datetime | None
@@ -109,7 +119,7 @@ class Override:
 
 
 async def every(control: Database, tenant: Tenant) -> Sequence[Override]:
-    """A tenant's overrides: of quotas, of meters, then of features, each by name.
+    """A tenant's overrides: of quotas, of meters, of features, then of rates, each by name.
 
     Those that ended and were not removed are among them.
     """
@@ -171,13 +181,32 @@ async def put_feature(
     return await _put(control, by, tenant, Kind.FEATURE, feature, given, reason, ends_at)
 
 
+async def put_rate(
+    control: Database,
+    by: Author,
+    tenant: Tenant,
+    name: str,
+    rate: Rate | None,
+    *,
+    reason: str,
+    ends_at: datetime | None = None,
+) -> Override:
+    """Give a tenant a rate of its own, instead of the plan's or of its earlier override. None for no limit.
+
+    Raises as ``put``.
+    """
+    plans.check_rates({name: rate})
+    value = None if rate is None else str(rate)
+    return await _put(control, by, tenant, Kind.RATE, name, value, reason, ends_at)
+
+
 async def _put(
     control: Database,
     by: Author,
     tenant: Tenant,
     kind: Kind,
     name: str,
-    value: int | None,
+    value: int | str | None,
     reason: str,
     ends_at: datetime | None,
 ) -> Override:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -27,10 +28,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound
-from isola.platform import changes, commits, platform_log
+from isola.platform import changes, commits, platform_log, rates as rate_names
 from isola.platform.changes import Kind
 from isola.platform.platform_log import Action, Author
 from isola.platform.prices import PlanPeriod, Price
+from isola.platform.rates import Rate, parsed
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
 from isola.subjects import features as feature_names, meters, names, quotas as quota_names
 from isola.subjects.metadata import indexed_text, moment
@@ -58,6 +60,8 @@ plans = Table(
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
     # Limits of a period by names of meters of isola.subjects.meters.
     Column("limits", JSONB, nullable=False, server_default=text("'{}'")),
+    # By names of isola.platform.rates.
+    Column("rates", JSONB, nullable=False, server_default=text("'{}'")),
     # NULL for all: see isola.subjects.features.
     Column("features", ARRAY(Text)),
     Column("listed", Boolean, nullable=False, server_default=text("false")),
@@ -72,6 +76,7 @@ plans = Table(
     CheckConstraint("period IN ('month', 'year')", name="period"),
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
     CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
+    CheckConstraint("jsonb_typeof(rates) = 'object'", name="rates_object"),
 )
 
 # Upper bounds for a tenant's usage, for each current or former quota. Read, and written on inserts, by triggers only.
@@ -101,6 +106,7 @@ class Plan:
     price: Price | None
     quotas: Mapping[str, int]
     limits: Mapping[str, int]
+    rates: Mapping[str, Rate]
     features: Sequence[str] | None
     listed: bool
     created_at: datetime
@@ -115,6 +121,7 @@ _COLUMNS = (
     plans.c.period,
     plans.c.quotas,
     plans.c.limits,
+    plans.c.rates,
     plans.c.features,
     plans.c.listed,
     plans.c.created_at,
@@ -140,8 +147,11 @@ async def create(
     price: Price | None = None,
     features: Collection[str] | None = None,
     listed: bool = False,
+    rates: Mapping[str, Rate] = MappingProxyType({}),
 ) -> Plan:
-    """Create a plan. What is missing in ``quotas`` or ``limits`` has no limit; without ``features``, it has all.
+    """Create a plan. What is missing in ``quotas``, ``limits`` or ``rates`` has no limit.
+
+    Without ``features``, it has all of them.
 
     Raises BadUserInput naming the invalid input, and Conflict for a name in use.
     """
@@ -150,11 +160,13 @@ async def create(
     title = names.checked("title", title, MAX_TITLE)
     check_quotas(quotas)
     check_limits(limits or {})
+    check_rates(rates)
     values = {
         "name": name,
         "title": title,
         "quotas": dict(quotas),
         "limits": dict(limits or {}),
+        "rates": _stored(rates),
         **_price_columns(price),
         "features": _checked(features),
         "listed": listed,
@@ -177,13 +189,14 @@ async def change(
     price: Price | Literal["unchanged"] | None = "unchanged",
     features: Collection[str] | Literal["unchanged"] | None = "unchanged",
     listed: bool | None = None,
+    rates: Mapping[str, Rate | None] = MappingProxyType({}),
 ) -> Plan:
-    """Change a plan for all tenants that have it. What is missing in ``quotas`` and ``limits`` stays unchanged.
+    """Change a plan for all tenants that have it. What is missing in ``quotas``, ``limits`` and ``rates`` stays.
 
     None removes a limit, or the price.
 
-    ``features`` are all that it has from now on, None for all there are. They are effective on every server within
-    ``EFFECTIVE_WITHIN`` seconds.
+    ``features`` are all that it has from now on, None for all there are. They and the rates are effective on every
+    server within ``EFFECTIVE_WITHIN`` seconds.
 
     Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
@@ -192,14 +205,16 @@ async def change(
     title = None if title is None else names.checked("title", title, MAX_TITLE)
     check_quotas(quotas)
     check_limits(limits)
-    if name == UNLIMITED and (quotas or limits):
-        raise Conflict(f"the plan {UNLIMITED} stays without quotas and limits: make another one", "name")
+    check_rates(rates)
+    if name == UNLIMITED and (quotas or limits or rates):
+        raise Conflict(f"the plan {UNLIMITED} stays without quotas, limits and rates: make another one", "name")
     async with control.unbound() as transaction:
         before = await _locked(transaction, name)
         values = {
             "title": before.title if title is None else title,
             "quotas": _changed_limits(before.quotas, quotas),
             "limits": _changed_limits(before.limits, limits),
+            "rates": _stored({name: rate for name, rate in {**before.rates, **rates}.items() if rate is not None}),
             **_price_columns(before.price if price == "unchanged" else price),
             "features": before.features if features == "unchanged" else _checked(features),
             "listed": before.listed if listed is None else listed,
@@ -287,7 +302,8 @@ async def _locked(transaction: Transaction, name: str, *, shared: bool = False) 
 def _plan(row: Mapping[str, Any]) -> Plan:
     amount: Decimal | None = row["price"]
     price = None if amount is None else Price(amount, row["currency"], PlanPeriod(row["period"]))
-    return Plan(**{key: value for key, value in row.items() if key not in {"currency", "period"}} | {"price": price})
+    read = {"price": price, "rates": parsed(row["rates"])}
+    return Plan(**{key: value for key, value in row.items() if key not in {"currency", "period"}} | read)
 
 
 def _changed_limits(before: Mapping[str, int], changes: Mapping[str, int | None]) -> Mapping[str, int]:
@@ -328,6 +344,7 @@ def _logged_values(plan: Plan) -> Mapping[str, object]:
         "price": price,
         "quotas": plan.quotas,
         "limits": plan.limits,
+        "rates": _stored(plan.rates),
         "features": plan.features,
         "listed": plan.listed,
         "retired": plan.retired_at is not None,
@@ -347,6 +364,15 @@ def _checked(names: Collection[str] | None) -> Sequence[str] | None:
         return None
     check_features(names)
     return sorted(set(names))
+
+
+def check_rates(rates: Mapping[str, Rate | None]) -> None:
+    """Raise BadUserInput for a rate of an unknown name."""
+    rate_names.check(rates)
+
+
+def _stored(rates: Mapping[str, Rate]) -> Mapping[str, str]:
+    return {name: str(rate) for name, rate in rates.items()}
 
 
 def check_quotas(quotas: Mapping[str, int | None]) -> None:

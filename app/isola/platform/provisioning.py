@@ -255,6 +255,7 @@ async def drop(
             overrides.feature_overrides,
             overrides.meter_overrides,
             overrides.quota_overrides,
+            overrides.rate_overrides,
             plans.quota_bounds,
             plans.quota_turns,
             usage.usage,

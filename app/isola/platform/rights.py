@@ -108,7 +108,13 @@ NOTED_OF_WEBHOOKS = (
     "lease",
     "leased_until",
 )
-COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.plan_features(text[])", "isola.quotas()", "isola.used(text)")
+COUNTED_FOR_MEMBERS = (
+    "isola.plan()",
+    "isola.plan_features(text[])",
+    "isola.plan_rates()",
+    "isola.quotas()",
+    "isola.used(text)",
+)
 # What compares rows with the conditions of rules that share them.
 MATCHING = ("isola.matches(jsonb, jsonb)", "isola.compared(text, text, text)")
 KEEP_SHARE_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
@@ -300,11 +306,13 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.quota_overrides TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.feature_overrides, control.meter_overrides TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.rate_overrides TO {control};
+        GRANT SELECT (tenant_id, rate, value, ends_at) ON control.rate_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, feature, given, ends_at) ON control.feature_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, quota, at_most, ends_at) ON control.quota_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
-        GRANT SELECT (name, title, price, currency, period, quotas, features) ON control.plans TO {roles.quotas};
+        GRANT SELECT (name, title, price, currency, period, quotas, rates, features) ON control.plans TO {roles.quotas};
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};

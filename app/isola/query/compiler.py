@@ -48,6 +48,8 @@ class Reading:
     """The tenant of the caller, which is charged for the statement that has to be written."""
     descendants: frozenset[str] = frozenset()
     """The root fields that read the rows of descendants; if there are any, the plan reads nothing else."""
+    cost: int = 0
+    """The cost of the request in rows, without what refused fields and descendants would cost."""
 
 
 Note: TypeAlias = Callable[[UUID, Iterable[str]], None]
@@ -142,16 +144,17 @@ class Compiler:
             plan = plan.without(frozenset(refused))
             read = [_NOTHING if site.root in refused else each for site, each in zip(plan.sites, read, strict=True)]
             shapes = tuple([shape for shape, _ in read])
+        cost = _estimate(plan, shapes) if shapes else 0
         if shapes:
             try:
-                self.limits.check("rows", _estimate(plan, shapes))
+                self.limits.check("rows", cost)
             except BadUserInput as error:
                 if plan.called is None:
                     raise
                 refused[plan.called[1].path[0]] = Refused(error, plan.called[1])
         values = tuple([values for _, values in read])
         descendants -= refused.keys()
-        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id, descendants)
+        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id, descendants, cost)
 
     def subject_of(self, field: Selected) -> str:
         """The log's name of the rows of a root field; empty for one that reads no table."""

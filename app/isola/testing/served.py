@@ -61,7 +61,7 @@ class Answer:
         [error] = self.body["errors"]
         assert error.keys() <= {"message", "locations", "path", "extensions"}
         assert isinstance(error["message"], str)
-        known = {"code", "correlationId", "feature", "field", "plans", "reason", "retryAfter"}
+        known = {"code", "correlationId", "feature", "field", "plans", "rate", "reason", "retryAfter"}
         assert error["extensions"].keys() <= known
         return dict(error)
 

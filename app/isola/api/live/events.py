@@ -52,7 +52,8 @@ async def stream(
     try:
         operation, values = await executor.operation(*asked, caller.context)
         if not executor.is_streamed(operation, values):
-            response = await executor.execute(*asked, caller.context, mutations=scope["method"] == "POST", key=key)
+            mutations = scope["method"] == "POST"
+            response = await executor.execute(*asked, caller.context, mutations=mutations, key=key, charged=True)
             if "data" in json.loads(response.body):
                 await _start(send, caller, replayed=response.replayed)
                 await _send(send, _event(response.body.decode()) + _COMPLETE, more=False)

@@ -132,6 +132,7 @@ class Hub:
         reading = reading_of(self._executor, caller.context, operation, values)
         if reading.plan.called is None:
             raise BadUserInput("expected a subscription")
+        await self._executor.charge(reading, values, caller.context)
         definition, place = reading.plan.called
         name = place.node.name.value
         principal = caller.context.principal

@@ -200,7 +200,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
         extensions = payload.get("extensions") or {}
         # Null is an invalid key: the client meant to send one.
         key = extensions[EXTENSION] or "" if EXTENSION in extensions else None
-        text = (await executor.execute(*asked, caller.context, key=key)).body.decode()
+        text = (await executor.execute(*asked, caller.context, key=key, charged=True)).body.decode()
         if "data" not in (body := json.loads(text)):
             await operation.send_operation_message({"id": operation.id, "type": "error", "payload": body["errors"]})
             return

@@ -55,6 +55,7 @@ OF_PLATFORM = (
     "partnership_decline",
     "partnership_offer",
     "quota_override",
+    "rate_override",
     "received_share",
     "refusal",
     "remote_owner",

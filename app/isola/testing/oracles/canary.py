@@ -360,7 +360,7 @@ def _value(column: Column[Any], marker: str, rows: Mapping[str, Row]) -> object:
         if parent is column.table and column.nullable:
             return None  # the root of a tree has no parent
         return rows[parent.name][key.column.name]
-    if chosen := allowed(column):
+    if chosen := allowed(column) or column.info.get("examples"):
         return chosen[0]
     if column.nullable and isinstance(column.type, DateTime):
         return None  # a moment cannot mark a tenant, but can decide whether a row still counts
