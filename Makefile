@@ -111,6 +111,9 @@ bench-finding: $(READY) ## measure what filters cost PostgreSQL in a tenant of 1
 bench-live: $(READY) ## measure how soon a write reaches subscribers, and what a subscription costs
 	$(BIN)/python -m benchmarks.live $(ARGS)
 
+bench-recording: $(READY) ## measure what records of requests cost, and reading a month of metrics among 10,000 tenants
+	$(BIN)/python -m benchmarks.recording $(ARGS)
+
 bench-idempotency: $(READY) ## measure what an idempotency key adds to the cost of a create
 	$(BIN)/python -m benchmarks.idempotency $(ARGS)
 

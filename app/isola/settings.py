@@ -257,6 +257,14 @@ class Settings(BaseSettings, TokenSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="where /metrics listens: never for strangers")
 
+    request_record_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=366,
+        description="days that records of requests are kept; if not set, requests and their metrics by tenant and hour "
+        "are not recorded",
+    )
+
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
     embedded: bool | None = Field(

@@ -80,9 +80,10 @@ def upgrade(op: Operations) -> None:
     webhooks(op)
     federation(op)
     usage(op)
+    metrics(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
     functions(op, "usage", "timeline", "words")
-    functions(op, "idempotency", "invitations", "webhooks", "federation")
+    functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics")
     orders(op)
 
 
@@ -798,6 +799,48 @@ def webhooks(op: Operations) -> None:
     )
     op.create_index(None, "dead_letters", ["webhook_id", "id"], schema="control")
     op.create_index(None, "dead_letters", ["tenant_id"], schema="control")
+
+
+def metrics(op: Operations) -> None:
+    create_table(
+        op,
+        "request_records",
+        moment("at"),
+        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        sa.Column("user_id", sa.Uuid, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("operation", sa.Text, nullable=False),
+        sa.Column("fields", sa.Text, nullable=False),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("microseconds", sa.BigInteger, nullable=False),
+        sa.Column("objects", sa.Integer, nullable=False),
+        sa.Column("bytes", sa.Integer, nullable=False),
+        length("kind", 50),
+        length("operation", 100),
+        length("code", 50),
+    )
+    op.create_index(None, "request_records", ["tenant_id", "at"], schema="control")
+    op.create_index(None, "request_records", ["at"], schema="control", postgresql_using="brin")
+    figures = ("requests", "errors", "users", "fields", "objects", "bytes", "microseconds")
+    op.create_table(
+        "hourly_metrics",
+        tenant(primary_key=True),
+        sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in figures),
+        schema="control",
+    )
+    op.create_index(None, "hourly_metrics", ["hour"], schema="control")
+    op.create_table(
+        "hourly_members",
+        tenant(primary_key=True),
+        sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("member", sa.Text, primary_key=True),
+        length("kind", 50),
+        length("member", 100),
+        schema="control",
+    )
+    op.create_index(None, "hourly_members", ["hour"], schema="control")
 
 
 def federation(op: Operations) -> None:

@@ -267,7 +267,7 @@ class Maker:
         return self.random.choice(pool)
 
 
-COMPUTED = {("Query", "signInChoices"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
+COMPUTED = {("Query", "signInChoices"), ("Query", "tenantMetrics"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
 # The callers of these tests may not manage users.
 COMPUTED |= {("Query", "invitations")}
 # They depend on the clock.

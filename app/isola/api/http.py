@@ -137,14 +137,14 @@ class Endpoint(ABC):
                 answer = await self.answer(scope, headers, receive, called)
             # A client that accepts only plain JSON expects 200 for every well-formed request.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
-            observation.answered(status, len(answer.body), answer.code)
+            observation.answered(status, answer.body, answer.code)
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 compressed = answer.is_read and self.compresses(answer.body, headers)
                 await _answer(send, answer, media, called, compressed=compressed, status=status)
                 return
             response = _refused(answer, status, media)
         except ClientGone:
-            observation.answered(_CLIENT_GONE, 0, "CLIENT_GONE")
+            observation.answered(_CLIENT_GONE, b"", "CLIENT_GONE")
             return
         except asyncio.CancelledError:
             # Only a shutdown cancels a request; this is its last chance to send a response.
@@ -154,7 +154,7 @@ class Endpoint(ABC):
             response = _error(refusal, media, observation)
         except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
             response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
-            observation.answered(500, len(response.body), "INTERNAL")
+            observation.answered(500, bytes(response.body), "INTERNAL")
         _explain(response, self.methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
@@ -424,7 +424,7 @@ def _refused(answer: Answer, status: int, media: str) -> Response:
 
 def _error(refusal: Refusal, media: str, observation: Observation) -> Response:
     body = dumped({"errors": [errors.refusal(refusal)]})
-    observation.answered(refusal.status, len(body), refusal.code)
+    observation.answered(refusal.status, body, refusal.code)
     return _response(body, refusal.status, media, refusal.retry_after)
 
 
@@ -518,7 +518,8 @@ def application(
         else:
             await starlette(scope, receive, send)
 
-    return observed(direct, observers)
+    counting = settings.request_record_days is not None
+    return observed(direct, observers, counting=counting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ class Observation:
     """One HTTP request. Only what it came to is set.
 
     ``endpoint`` is ``graphql``, ``rest``, ``admin``, or ``other`` for all other paths. ``code`` is that of the first
-    error in the response, and ``size`` the bytes of its body, before compression. ``streamed``: the response was a
-    stream of events, so its duration is that of a subscription.
+    error in the response, and ``size`` the bytes of its body, before compression. ``objects`` is the number of JSON
+    objects in it, if ``counting``; a text that ends with ``{`` counts as well. ``streamed``: the response was a stream
+    of events, so its duration is that of a subscription.
     """
 
     endpoint: str = "other"
@@ -32,9 +33,14 @@ class Observation:
     size: int = 0
     streamed: bool = False
     seconds: float = 0.0
+    counting: bool = False
+    objects: int = 0
 
-    def answered(self, status: int, size: int, code: str | None) -> None:
-        self.status, self.size, self.code = status, size, code or OK
+    def answered(self, status: int, body: bytes, code: str | None) -> None:
+        self.status, self.size, self.code = status, len(body), code or OK
+        if self.counting:
+            # Of the keys of an object, the first follows its brace. A quote in a text follows a backslash.
+            self.objects = body.count(b'{"')
 
 
 class Observer(Protocol):
@@ -52,8 +58,11 @@ def observation_of(scope: Scope) -> Observation:
     return observation
 
 
-def observed(application: ASGIApp, observers: Sequence[Observer]) -> ASGIApp:
-    """The application, each of whose HTTP requests is observed. Without observers it is the same application."""
+def observed(application: ASGIApp, observers: Sequence[Observer], *, counting: bool = False) -> ASGIApp:
+    """The application, each of whose HTTP requests is observed. Without observers it is the same application.
+
+    ``counting``: the objects in responses are counted.
+    """
     if not observers:
         return application
 
@@ -61,7 +70,7 @@ def observed(application: ASGIApp, observers: Sequence[Observer]) -> ASGIApp:
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
-        observation = scope[_KEY] = Observation()
+        observation = scope[_KEY] = Observation(counting=counting)
         began = perf_counter()
         try:
             await application(scope, receive, send)

@@ -15,6 +15,7 @@ from isola.api.descriptions import complete
 from isola.api.fields import mapped
 from isola.api.inputs import guard
 from isola.api.live.directive import live
+from isola.api.metrics import MetricsQueries
 from isola.api.model import model_of
 from isola.api.scalars import SCALARS
 from isola.api.viewer import ViewerQueries
@@ -80,6 +81,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         InvitationQueries,
         WebhookQueries,
         UsageQueries,
+        MetricsQueries,
         *(part for each in _applications for part in each.queries),
     )
 )

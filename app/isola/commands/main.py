@@ -17,6 +17,7 @@ from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, out
 from isola.commands.federation import federation
 from isola.commands.isolation import isolation
+from isola.commands.metrics import metrics_app
 from isola.commands.new import new
 from isola.commands.operate import operate
 from isola.commands.plan import plan_app
@@ -49,6 +50,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.add_typer(timeline_app, name="timeline")
+app.add_typer(metrics_app, name="metrics")
 app.command()(operate)
 app.command()(adopt)
 app.command()(advise)

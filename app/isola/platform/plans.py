@@ -33,7 +33,7 @@ from isola.platform.changes import Kind
 from isola.platform.platform_log import Action, Author
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.rates import Rate, parsed
-from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
+from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Status, Tenant, entry, metadata, tenants
 from isola.subjects import features as feature_names, meters, names, quotas as quota_names
 from isola.subjects.metadata import indexed_text, moment
 
@@ -271,6 +271,24 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
         )
     await recount(control, tenant)
     return entry(row)
+
+
+async def revenue(control: Database) -> Sequence[Mapping[str, Any]]:
+    """The number of active tenants of each plan that has any, and what they pay together for its period.
+
+    Raises Unavailable.
+    """
+    number = func.count(tenants.c.id)
+    query = (
+        select(plans.c.name, number.label("tenants"), plans.c.price, (plans.c.price * number).label("revenue"))
+        .add_columns(plans.c.currency, plans.c.period)
+        .join(tenants, tenants.c.plan == plans.c.name)
+        .where(tenants.c.status == Status.ACTIVE, tenants.c.remote.is_(False))
+        .group_by(plans.c.name)
+        .order_by(plans.c.name)
+    )
+    async with control.unbound() as transaction:
+        return await transaction.rows(query)
 
 
 async def recount(control: Database, tenant: Tenant) -> None:

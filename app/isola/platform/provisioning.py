@@ -28,6 +28,7 @@ from isola.platform.partnerships import (
     tenant_blocks,
 )
 from isola.platform.platform_log import Action, Author, interventions, operator
+from isola.platform.request_records import hourly_members, hourly_metrics, request_records
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
 from isola.platform.shares import share_notices, share_rules, shares
@@ -247,6 +248,8 @@ async def drop(
             audit_seals,
             domains,
             first_answers,
+            hourly_members,
+            hourly_metrics,
             interventions,
             invitations,
             memberships,
@@ -267,6 +270,7 @@ async def drop(
             federation.remote_owners,
             federation.remote_partners,
             federation.remote_tokens,
+            request_records,
             sessions,
             share_notices,
             sign_outs,

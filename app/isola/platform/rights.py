@@ -93,6 +93,7 @@ CALLED_BY_MEMBERS = (
     "isola.limits()",
     "isola.customer_usage(text, text)",
     "isola.usage()",
+    "isola.tenant_metrics(timestamptz, timestamptz)",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
     "isola.claim_answer(bytea, integer, bytea)",
     "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
@@ -394,6 +395,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (tenant_id, entries) ON control.audit_heads TO {roles.sharing};
         GRANT SELECT, UPDATE ({", ".join(NOTED_OF_WEBHOOKS)}) ON control.webhooks TO {control};
         GRANT INSERT ON control.dead_letters TO {control};
+        GRANT SELECT, INSERT, DELETE ON control.request_records, control.hourly_members TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.hourly_metrics TO {control};
+        GRANT SELECT ON control.hourly_metrics TO {roles.sharing};
         GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control};
         {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas, roles.audit))}
     """

@@ -59,7 +59,8 @@ from isola.server import trusted
 from isola.server.installation import Installation
 from isola.settings import Settings
 from isola.telemetry.exposition import Metrics
-from isola.telemetry.resources import Caches, Pools, Subscriptions
+from isola.telemetry.records import Recorder
+from isola.telemetry.resources import Caches, Pools, Records, Subscriptions
 from isola.webhooks import endpoints
 from isola.webhooks.delivery import Delivery
 from isola.webhooks.sending import Sender
@@ -112,6 +113,7 @@ async def application(
             await installed.control(2) as following,
             await installed.tenants(FOLLOWING) as reading,
             await installed.control(DELIVERING) as noting,
+            await installed.control(1) as recording,
             await installed.tenants(DELIVERING) as delivering,
             # It visits every tenant, and would make the connections of requests forget the homes that they serve.
             await installed.tenants(1) as visiting,
@@ -125,10 +127,8 @@ async def application(
             ),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
-            lapsing(background),
-            forgetting(background),
-            sealing(background),
-            verifying(background, visiting),
+            _upkeep(background, visiting),
+            Recorder.open(recording, settings.request_record_days) as recorder,
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)
@@ -246,17 +246,22 @@ async def application(
                     hub,
                     further,
                     graphiql,
-                    _observers(metrics, pools, executor, hub),
+                    _observers(metrics, recorder, pools, executor, hub),
                 )
 
 
+@asynccontextmanager
+async def _upkeep(background: Database, visiting: Database) -> AsyncIterator[None]:
+    async with lapsing(background), forgetting(background), sealing(background), verifying(background, visiting):
+        yield
+
+
 def _observers(
-    metrics: Metrics | None, pools: Mapping[str, Database], executor: Executor, hub: Hub
+    metrics: Metrics | None, recorder: Recorder | None, pools: Mapping[str, Database], executor: Executor, hub: Hub
 ) -> Sequence[Observer]:
-    if metrics is None:
-        return ()
-    metrics.add(Pools(pools), Caches(executor), Subscriptions(hub))
-    return (metrics.requests,)
+    if metrics is not None:
+        metrics.add(Pools(pools), Caches(executor), Subscriptions(hub), Records(recorder))
+    return [each for each in (None if metrics is None else metrics.requests, recorder) if each is not None]
 
 
 def _delivery(

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from isola.api.execute import Executor
 from isola.api.live.hub import Hub
 from isola.database.transactions import Database
+from isola.telemetry.records import Recorder
 
 
 class Pools:
@@ -65,3 +66,17 @@ class Subscriptions:
         return [
             GaugeMetricFamily("isola_subscriptions", "Subscriptions and live queries", value=self._hub.subscriptions)
         ]
+
+
+class Records:
+    """Records of requests; zeros if there are none."""
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily("isola_request_records_waiting", "Records of requests that are not stored yet")
+        waiting.add_metric([], self._recorder.waiting if self._recorder else 0)
+        lost = CounterMetricFamily("isola_request_records_lost", "Records of requests that were lost")
+        lost.add_metric([], self._recorder.lost if self._recorder else 0)
+        return [waiting, lost]

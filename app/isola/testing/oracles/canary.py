@@ -44,6 +44,7 @@ from isola.errors import BadUserInput
 from isola.installed import SUBJECTS, metadata
 from isola.platform.audit import WHOLE
 from isola.platform.idempotency import first_answers
+from isola.platform.request_records import request_records
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Tenant, metadata as platform
 from isola.platform.usage import usage_events, usage_keys, usage_values
@@ -216,7 +217,7 @@ async def plant_platform(owner: Database, canary: Canary) -> Canary:
                 [row] = await work.rows(insert(table).values(_values(table, canary.marker, rows)).returning(table))
                 rows[table.name] = dict(row)
         # They have no foreign key.
-        for table in (first_answers, share_notices, usage_events, usage_keys, usage_values):
+        for table in (first_answers, request_records, share_notices, usage_events, usage_keys, usage_values):
             values = {**_values(table, canary.marker, rows), "tenant_id": canary.tenant.id}
             [row] = await work.rows(insert(table).values(values).returning(table))
             rows[table.name] = dict(row)
