@@ -270,8 +270,8 @@ class Maker:
 COMPUTED = {("Query", "signInChoices"), ("Query", "tenantMetrics"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
 # The callers of these tests may not manage users.
 COMPUTED |= {("Query", "invitations")}
-# They depend on the clock.
-COMPUTED |= {("Query", "checkUsage"), ("Limit", "resetsAt")}
+# They depend on the clock, or on how the rows were made.
+COMPUTED |= {("Query", "checkUsage"), ("Query", "usage"), ("Limit", "resetsAt"), ("Limit", "used")}
 # Nor is there a tenant below theirs.
 COMPUTED |= {("Viewer", "descendants")}
 _LOGIC = {"and", "or", "not"}

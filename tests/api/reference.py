@@ -193,7 +193,7 @@ class Data:
                 rows = [{**always, "name": name.upper(), "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Plan", "limits":
-                unused = {"limit": None, "until": None, "used": 0}
+                unused = {"limit": None, "until": None}
                 limits = [
                     {**unused, "meter": name, "kind": meter.kind.upper(), "period": meter.period.upper()}
                     for name, meter in sorted(meters.known().items())
@@ -308,7 +308,6 @@ class Data:
                 | "remoteOwners"
                 | "remotePartners"
                 | "shareRules"
-                | "usage"
                 | "webhooks"
             ):
                 return self._page([], given)

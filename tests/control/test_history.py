@@ -36,7 +36,7 @@ from isola.platform import (
     usage,
     webhooks,
 )
-from isola.subjects import audit, search
+from isola.subjects import audit, meters, search
 from isola.testing.fixtures import TRIED, Copy
 from isola_strategies import registry as strategies
 from isola_strategies.base import Capability
@@ -116,7 +116,7 @@ async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *diff
     tables = [strategy.shape(table, shaped) for table in domain.sorted_tables]
     guards = [statement for table in tables for statement in strategy.guard(table.name)]
     for table in domain.sorted_tables:
-        guards += [*audit.triggers(table), *search.triggers(table)]
+        guards += [*audit.triggers(table), *search.triggers(table), *meters.triggers(table)]
     await migrations.prepare(owner, blank.where)
     async with owner.unbound() as transaction:
         await transaction.script("CREATE SCHEMA replayed; SET LOCAL search_path TO replayed")

@@ -17,9 +17,9 @@ from isola.errors import OperatorError
 from isola.subjects import features, meters, permissions, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
-from isola.subjects.declaration import PLAIN, DeclarationError
+from isola.subjects.declaration import PLAIN, Declaration, DeclarationError
 from isola.subjects.metadata import metadata
-from isola.subjects.meters import Meter
+from isola.subjects.meters import Meter, MeterKind
 from isola.subjects.routes import Route
 from isola.subjects.search import words_of
 from isola.subjects.subject import Subject
@@ -171,6 +171,7 @@ def _complete(subject: type[Subject]) -> None:
         raise DeclarationError(
             f"{declaration.where}: there is no feature {declaration.feature!r}: expected one of {listed}"
         )
+    _check_consumed(declaration)
     if "create" in declaration.mutations and not any(each.is_settable for each in declaration.columns):
         raise DeclarationError(
             f"{declaration.where}: expected a column that clients can set, or mutations without create"
@@ -184,6 +185,14 @@ def _complete(subject: type[Subject]) -> None:
         permissions.declare_of_rules(*visibility.asked_by(subject.table))
     except ValueError as error:
         raise DeclarationError(f"{declaration.where}: visible: {error}") from error
+
+
+def _check_consumed(declaration: Declaration) -> None:
+    summed = sorted(name for name, each in meters.known().items() if each.kind is MeterKind.SUM)
+    if declaration.consumes is not None and declaration.consumes not in summed:
+        raise DeclarationError(
+            f"{declaration.where}: consumes: expected a meter of the kind sum, one of {', '.join(summed)}"
+        )
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:

@@ -371,6 +371,8 @@ class Declaration:
     permissions: Mapping[str, str]
     feature: str | None = None
     """The feature that everything of the subject requires."""
+    consumes: str | None = None
+    """The meter of which each new row consumes one."""
     own: Mapping[str, Attribute] = field(default_factory=dict)
 
     TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")

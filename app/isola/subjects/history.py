@@ -32,11 +32,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from isola.subjects import audit, search
+from isola.subjects import audit, meters, search
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError
 from isola.subjects.metadata import DIALECT, metadata, verbatim
 
+_WRITTEN = {"audit": "writes the log", "words": "keeps words", "usage": "consumes a meter"}
 _TRIGGER = re.compile(r"(CREATE|DROP) TRIGGER (\w+) .*?\bON (\w+)", re.DOTALL)
 
 
@@ -131,7 +132,7 @@ def described(operation: MigrateOperation) -> str:
         matched = _TRIGGER.match(str(operation.sqltext))
         if matched is None:
             return verb
-        writes = "keeps words" if matched[2].startswith("words_") else "writes the log"
+        writes = _WRITTEN[matched[2].partition("_")[0]]
         return f"{matched[1].lower()} trigger {matched[2]} of {matched[3]}, which {writes}"
     table = getattr(operation, "table_name", "")
     part = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
@@ -350,7 +351,7 @@ def _altered(declared: Column[Any], made: Column[Any]) -> Iterator[MigrateOperat
 
 def _declared_triggers(tables: Any) -> Iterator[tuple[tuple[str, str], str]]:
     for table in tables:
-        for text in (*audit.triggers(table), *search.triggers(table)):
+        for text in (*audit.triggers(table), *search.triggers(table), *meters.triggers(table)):
             matched = _TRIGGER.match(text)
             if matched:
                 yield (matched[3], matched[2]), text

@@ -5,10 +5,12 @@ here. See docs/metering.md.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from sqlalchemy import Table
 
 MAX_NAME = 63
 _FORM = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", re.ASCII)
@@ -80,3 +82,12 @@ def declare(meters: Iterable[Meter]) -> None:
 def known() -> Mapping[str, Meter]:
     """All meters by name."""
     return MappingProxyType(_known)
+
+
+def triggers(table: Table) -> Sequence[str]:
+    """The statement that creates the trigger of a table whose rows consume a meter."""
+    meter: str | None = table.info.get("consumes")
+    if meter is None:
+        return []
+    inserted = f"AFTER INSERT ON {table.name} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"
+    return [f"CREATE TRIGGER usage_insert {inserted} EXECUTE FUNCTION isola.consume_rows('{meter}')"]

@@ -28,7 +28,9 @@ from isola.subjects.work import Work
 
 MUTATIONS = frozenset({"create", "update", "upsert", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
-_IN_THE_LINE = frozenset({"name", "prefix", "plural", "counted", "listed_as", "mutations", "order", "permissions"})
+_IN_THE_LINE = frozenset(
+    {"name", "prefix", "plural", "counted", "consumes", "listed_as", "mutations", "order", "permissions"}
+)
 _PLAIN_VALUES = str, bool, tuple, list, set, frozenset, dict
 UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
 
@@ -92,6 +94,7 @@ class Subject:
         prefix: str,
         plural: str | None = None,
         counted: bool | str = False,
+        consumes: str | None = None,
         listed_as: str | None = None,
         mutations: AbstractSet[str] = MUTATIONS,
         order: Sequence[str] = ("id",),
@@ -102,8 +105,9 @@ class Subject:
 
         ``name`` is the name of one row (``agent``), ``plural`` that of the table, and of the list unless ``listed_as``
         is given; ``prefix`` is the prefix of ids. ``counted`` adds a quota, named as the plural: of all rows, or of
-        those that fulfil a condition in SQL. ``mutations`` are the generated mutations. ``order`` is the default order
-        of lists: columns, with a ``-`` before those in descending order. ``permissions`` has the names for ``read``,
+        those that fulfil a condition in SQL. ``consumes`` is a meter of which each new row consumes one: see
+        docs/metering.md. ``mutations`` are the generated mutations. ``order`` is the default order of lists: columns,
+        with a ``-`` before those in descending order. ``permissions`` has the names for ``read``,
         ``write`` and ``manage`` if they are not ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan
         that all fields and mutations of the subject require.
 
@@ -136,6 +140,7 @@ class Subject:
             prefix=prefix,
             plural=plural,
             counted=counted,
+            consumes=consumes,
             listed_as=listed_as or plural,
             mutations=frozenset(mutations),
             order=_order(order),

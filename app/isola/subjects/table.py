@@ -88,6 +88,8 @@ def table_of(declaration: Declaration) -> Table:
     )
     if declaration.counted:
         table.info["counted"] = _counted(declaration)
+    if declaration.consumes is not None:
+        table.info["consumes"] = declaration.consumes
     if subject.shared:
         table.info["shared_columns"] = declaration.shared
     if subject.visible is not None:

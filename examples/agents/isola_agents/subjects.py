@@ -48,7 +48,14 @@ class Pattern(Subject, name="pattern", prefix="pat", feature="custom-patterns"):
     agents: Many[Agent] = many("patterns")
 
 
-class Execution(Subject, name="execution", prefix="exe", mutations=frozenset(), order=("-created_at",)):
+class Execution(
+    Subject,
+    name="execution",
+    prefix="exe",
+    mutations=frozenset(),
+    order=("-created_at",),
+    consumes="executions",
+):
     """What an agent did with one input."""
 
     agent: Agent = reference(on_delete="cascade")

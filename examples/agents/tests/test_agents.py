@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from isola.database.transactions import Database
+from isola.platform import overrides, provisioning
+from isola.platform.platform_log import Author
 from isola.subjects.permissions import Role
 from isola.testing.served import Answer, Api, Client
 
@@ -98,6 +101,19 @@ async def test_agents_of_others_are_not_there(alice: Client, bob: Client) -> Non
     answer = await bob.ask(EXECUTE, {"input": {"id": agent, "input": 1}})
     assert_refused(answer, "NOT_FOUND", "there is no such agent")
     assert (await alice.ask(EXECUTIONS)).data["executions"]["totalCount"] == 0
+
+
+async def test_each_execution_is_one_of_those_that_the_plan_allows_in_a_month(alice: Client, control: Database) -> None:
+    tenant = await provisioning.named(control, alice.tenant)
+    await overrides.put_limit(control, Author("staff:sam", None), tenant, "executions", 2, reason="a trial")
+    agent = await made(alice)
+    answers = await asyncio.gather(
+        *(alice.ask(EXECUTE, {"input": {"id": agent, "input": {}}}) for _ in range(6)),
+    )
+    assert [each.code for each in answers if "errors" in each.body] == ["QUOTA_EXCEEDED"] * 4
+    assert (await alice.ask(EXECUTIONS)).data["executions"]["totalCount"] == 2
+    used = await alice.ask("{ usage { nodes { meter quantity } } }")
+    assert used.data["usage"]["nodes"] == [{"meter": "executions", "quantity": 2}]
 
 
 async def test_patterns_belong_to_many_agents_and_agents_have_many(alice: Client) -> None:

@@ -243,6 +243,8 @@ async def test_no_trigger_but_those_of_the_log_and_of_words_and_no_rule_stands_b
     searched = [name for name, table in metadata.tables.items() if words_of(table) is not None]
     expected = [f"{home}.{table} isola.audit" for home in homes for table in audited for _ in range(3)]
     expected += [f"{home}.{table} isola.keep_words" for home in homes for table in searched for _ in range(2)]
+    consuming = [name for name, table in metadata.tables.items() if "consumes" in table.info]
+    expected += [f"{home}.{table} isola.consume_rows" for home in homes for table in consuming]
     assert sorted(await offenders(owner, triggers, homes)) == sorted(expected)
     rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
     assert await offenders(owner, rules, homes) == []
