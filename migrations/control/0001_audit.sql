@@ -303,6 +303,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id
 CREATE FUNCTION isola.audit_received(share jsonb, owner text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN isola.audit_values(jsonb_build_object(
     'owner', owner, 'subject', share -> 'subject', 'fields', share -> 'fields', 'note', share -> 'note',
+    'access', share -> 'access',
     'granted_at', share -> 'granted_at', 'expires_at', share -> 'expires_at', 'revoked_at', share -> 'revoked_at'
 ), '{}');
 

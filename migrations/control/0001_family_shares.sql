@@ -58,7 +58,7 @@ RETURN control.permuted(received, key, '{4,3,2,1}');
 CREATE VIEW control.family_shares WITH (security_invoker = true) AS
 SELECT control.id_of_child(s.id, c.child_key) AS id, s.id AS share_id, c.child_key, c.id AS grantee_id,
     s.owner_id, s.subject, s.row_id, s.partnership_id, s.granted_by,
-    greatest(s.granted_at, c.child_since) AS granted_at, s.expires_at, s.fields, s.note
+    greatest(s.granted_at, c.child_since) AS granted_at, s.expires_at, s.fields, s.note, s.access
 FROM control.tenants c JOIN control.shares s ON s.owner_id = c.parent_id AND s.partnership_id = c.parent_id
 WHERE s.revoked_at IS NULL AND NOT s.lapsed AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
   AND NOT EXISTS (
@@ -84,7 +84,7 @@ BEGIN
     ELSIF granted IS NULL THEN
         refused := 'fields';
     ELSE
-        share := isola.make_share(owner, of_subject, of_row, NULL, NULL, owner, granted, until, remark);
+        share := isola.make_share(owner, of_subject, of_row, NULL, NULL, owner, granted, until, remark, 'read');
         refused := CASE WHEN share IS NULL THEN 'again' END;
     END IF;
 END $$;

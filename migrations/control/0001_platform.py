@@ -64,7 +64,7 @@ def upgrade(op: Operations) -> None:
     functions(op, "binding", "hierarchy")
     partnerships(op)
     shares(op)
-    functions(op, "family_shares", "sharing", "share_rules", "families")
+    functions(op, "family_shares", "sharing", "share_rules", "share_comments", "families")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
@@ -405,8 +405,11 @@ def shares(op: Operations) -> None:
         sa.Column("lapsed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("fields", ARRAY(sa.Text), nullable=False),
         sa.Column("note", sa.Text),
+        sa.Column("access", sa.Text, nullable=False, server_default=sa.text("'read'")),
         sa.Column("rule_id", sa.Uuid),
         length("subject", 63),
+        sa.CheckConstraint("access IN ('read', 'comment')", name="access"),
+        sa.CheckConstraint("access = 'read' OR partnership_id <> owner_id", name="children_read"),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
         sa.CheckConstraint(
@@ -474,10 +477,12 @@ def shares(op: Operations) -> None:
         moment("ended_at", nullable=True),
         sa.Column("fields", ARRAY(sa.Text), nullable=False),
         sa.Column("note", sa.Text),
+        sa.Column("access", sa.Text, nullable=False, server_default=sa.text("'read'")),
         sa.Column("filter", JSONB, nullable=False),
         sa.Column("condition", JSONB, nullable=False),
         sa.Column("columns", ARRAY(sa.Text), nullable=False),
         length("subject", 63),
+        sa.CheckConstraint("access IN ('read', 'comment')", name="access"),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
         sa.CheckConstraint("cardinality(fields) > 0", name="grants_something"),
@@ -490,6 +495,22 @@ def shares(op: Operations) -> None:
         schema="control",
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+    create_table(
+        op,
+        "share_comments",
+        identifier(),
+        sa.Column("share_id", sa.Uuid, nullable=False),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("by_owner", sa.Boolean, nullable=False),
+        sa.Column("author_id", sa.Uuid),
+        sa.Column("text", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
+        sa.CheckConstraint("length(text) BETWEEN 1 AND 2000", name="text_length"),
+    )
+    for columns in (["share_id", "by_owner", "id"], ["owner_id"], ["grantee_id"]):
+        op.create_index(None, "share_comments", columns, schema="control")
     create_table(
         op,
         "share_notices",

@@ -95,7 +95,8 @@ CREATE FUNCTION isola.note_shared_by_rule(rule control.share_rules, shared bigin
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     notice jsonb := jsonb_build_object(
-        'subject', rule.subject, 'fields', rule.fields, 'note', rule.note, 'expires_at', rule.expires_at
+        'subject', rule.subject, 'fields', rule.fields, 'note', rule.note, 'expires_at', rule.expires_at,
+        'access', rule.access
     );
 BEGIN
     INSERT INTO control.share_notices (tenant_id, action, object, old, new)
@@ -142,10 +143,10 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO control.shares (
-        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note, rule_id
+        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note, access, rule_id
     )
     SELECT rule.owner_id, rule.subject, id, rule.grantee_slug, rule.grantee_id, rule.partnership_id, rule.granted_by,
-        rule.fields, rule.expires_at, rule.note, rule.id
+        rule.fields, rule.expires_at, rule.note, rule.access, rule.id
     FROM unnest(matching) id
     ON CONFLICT (owner_id, row_id, subject, partnership_id, rule_id) WHERE revoked_at IS NULL DO NOTHING;
     GET DIAGNOSTICS shared = ROW_COUNT;
@@ -197,7 +198,7 @@ RETURN '[0:8]={share_rule,"{owner_id,grantee_id,partnership_id,filter,condition}
 -- ``refused``: see isola.share(); ``many`` if the subject has too many rules.
 CREATE FUNCTION isola.make_share_rule(
     of_subject text, grantee text, chosen text[], until timestamptz, remark text,
-    filter jsonb, condition jsonb, compared text[], most integer, OUT made uuid, OUT refused text
+    granted_access text, filter jsonb, condition jsonb, compared text[], most integer, OUT made uuid, OUT refused text
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
@@ -213,6 +214,8 @@ BEGIN
         refused := 'grantee';
     ELSIF granted IS NULL THEN
         refused := 'fields';
+    ELSIF granted_access <> 'read' AND NOT isola.may_comment(partner) THEN
+        refused := 'access';
     ELSE
         PERFORM pg_advisory_xact_lock(isola.share_rules_lock(owner, of_subject));
         IF (SELECT count(*) FROM control.live_share_rules r WHERE r.owner_id = owner AND r.subject = of_subject) >= most THEN
@@ -220,12 +223,12 @@ BEGIN
             RETURN;
         END IF;
         INSERT INTO control.share_rules (
-            owner_id, subject, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note, filter,
-            condition, columns
+            owner_id, subject, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note, access,
+            filter, condition, columns
         )
         VALUES (
             owner, of_subject, grantee, partner, partnership, isola.current_user_id(), granted, until, remark,
-            make_share_rule.filter, make_share_rule.condition, compared
+            granted_access, make_share_rule.filter, make_share_rule.condition, compared
         )
         RETURNING id INTO made;
     END IF;
@@ -270,7 +273,7 @@ END $$;
 -- Changes a rule and all its shares, as isola.change_share() changes one.
 CREATE FUNCTION isola.change_share_rule(
     rule uuid, chosen text[], until timestamptz, keep_until boolean, remark text, keep_remark boolean,
-    OUT changed uuid, OUT refused text
+    granted_access text DEFAULT NULL, OUT changed uuid, OUT refused text
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
@@ -286,18 +289,23 @@ BEGIN
     ELSIF chosen IS NOT NULL AND granted IS NULL THEN
         refused := 'fields';
         RETURN;
+    ELSIF granted_access <> 'read' AND NOT isola.may_comment(was.grantee_id) THEN
+        refused := 'access';
+        RETURN;
     END IF;
     UPDATE control.share_rules r SET
         fields = CASE WHEN chosen IS NULL THEN r.fields ELSE granted END,
         expires_at = CASE WHEN keep_until THEN r.expires_at ELSE until END,
-        note = CASE WHEN keep_remark THEN r.note ELSE remark END
+        note = CASE WHEN keep_remark THEN r.note ELSE remark END,
+        access = coalesce(granted_access, r.access)
     WHERE r.id = rule
     RETURNING r.* INTO became;
     changed := became.id;
     IF to_jsonb(was) = to_jsonb(became) THEN
         RETURN;
     END IF;
-    UPDATE control.shares SET fields = became.fields, expires_at = became.expires_at, note = became.note
+    UPDATE control.shares SET
+        fields = became.fields, expires_at = became.expires_at, note = became.note, access = became.access
     WHERE rule_id = rule AND revoked_at IS NULL;
     GET DIAGNOSTICS shared = ROW_COUNT;
     PERFORM isola.audit_note(
@@ -339,13 +347,13 @@ END $$;
 CREATE FUNCTION isola.share_rules()
 RETURNS TABLE (
     id uuid, subject text, grantee_slug text, granted_by uuid, granted_at timestamptz, expires_at timestamptz, note text,
-    fields text[], filter jsonb
+    fields text[], filter jsonb, access text
 )
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT r.id, r.subject, r.grantee_slug, r.granted_by, r.granted_at, r.expires_at, r.note,
-        isola.shared_of(r.subject, r.fields), r.filter
+        isola.shared_of(r.subject, r.fields), r.filter, r.access
     FROM control.live_share_rules r WHERE r.owner_id = (SELECT isola.bound_tenant());
 END;
 

@@ -27,7 +27,7 @@ END $$;
 -- made (0001_share_rules.sql) is not current while the row is also shared by itself with the partner, or by an older rule.
 CREATE VIEW control.current_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
-    note, rule_id
+    note, rule_id, access
 FROM control.shares s
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND (rule_id IS NULL OR NOT EXISTS (
@@ -42,7 +42,7 @@ WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > 
 -- Those whose partnership has not ended either. A later one of the same tenants has another id.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
-    note, rule_id
+    note, rule_id, access
 FROM control.current_shares
 WHERE EXISTS (
     SELECT FROM control.partners p WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id
@@ -79,11 +79,16 @@ BEGIN ATOMIC
     WHERE o.name = of_subject AND (chosen IS NULL OR (chosen <@ o.shared AND c.name = ANY (chosen)));
 END;
 
+-- Whether a partner may get the right to comment: a tenant on another installation, and all children, may only read.
+CREATE FUNCTION isola.may_comment(partner uuid) RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+RETURN coalesce((SELECT NOT remote FROM control.tenants WHERE id = partner), false);
+
 -- Stores a share, and returns its id; NULL while the row is shared already in this partnership. One that has expired is
 -- replaced. Only the functions below call it.
 CREATE FUNCTION isola.make_share(
     owner uuid, of_subject text, of_row uuid, grantee text, partner uuid, partnership uuid,
-    granted text[], until timestamptz, remark text, OUT share uuid
+    granted text[], until timestamptz, remark text, granted_access text, OUT share uuid
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -92,9 +97,12 @@ BEGIN
     WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND partnership_id = partnership
       AND rule_id IS NULL AND revoked_at IS NULL AND expires_at <= statement_timestamp();
     INSERT INTO control.shares AS s (
-        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note
+        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note, access
     )
-    VALUES (owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark)
+    VALUES (
+        owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark,
+        granted_access
+    )
     ON CONFLICT (owner_id, row_id, subject, partnership_id, rule_id) WHERE revoked_at IS NULL DO NOTHING
     RETURNING s.id INTO share;
 END $$;
@@ -102,11 +110,11 @@ END $$;
 -- Shares one of the bound tenant's own rows with the partner of that slug, as the proved user; as nobody if there is
 -- none: the ``chosen`` columns, or all that its subject shares. ``share`` is NULL if it is ``refused``: ``grantee`` if
 -- there is no such row, or if the slug is not that of an active partner, whether there is such a tenant or not;
--- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner other
--- than by a rule, or with all children if the partner is one of them.
+-- ``fields`` if a column cannot be shared or none is chosen; ``access`` if the partner may only read; ``again`` while the
+-- row is shared with that partner other than by a rule, or with all children if the partner is one of them.
 CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
-    OUT share uuid, OUT refused text
+    granted_access text DEFAULT 'read', OUT share uuid, OUT refused text
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
@@ -127,39 +135,47 @@ BEGIN
         refused := 'fields';
         RETURN;
     END IF;
+    IF granted_access <> 'read' AND NOT isola.may_comment(partner) THEN
+        refused := 'access';
+        RETURN;
+    END IF;
     IF NOT EXISTS (
         SELECT FROM control.family_shares f
         WHERE f.grantee_id = partner AND f.owner_id = owner AND f.subject = of_subject AND f.row_id = of_row
     ) THEN
-        share := isola.make_share(owner, of_subject, of_row, grantee, partner, partnership, granted, until, remark);
+        share := isola.make_share(owner, of_subject, of_row, grantee, partner, partnership, granted, until, remark, granted_access);
     END IF;
     refused := CASE WHEN share IS NULL THEN 'again' END;
 END $$;
 
 -- Changes a live share of the bound tenant: its columns unless ``chosen`` is NULL, its end and its note unless they are
--- kept. ``changed`` is NULL if there is no such share, if a rule made it, if the proved user may not read the row, or if it is ``refused``
--- for its ``fields``. Who granted it stays.
+-- kept, and its access unless that is NULL. ``changed`` is NULL if there is no such share, if a rule made it, if the proved
+-- user may not read the row, or if it is ``refused`` for its ``fields`` or its ``access``. Who granted it stays.
 CREATE FUNCTION isola.change_share(
     share uuid, chosen text[], until timestamptz, keep_until boolean, remark text, keep_remark boolean,
-    OUT changed uuid, OUT refused text
+    granted_access text DEFAULT NULL, OUT changed uuid, OUT refused text
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     of_subject text;
+    partner uuid;
     granted text[];
 BEGIN
-    SELECT s.subject INTO of_subject FROM control.shares s
+    SELECT s.subject, s.grantee_id INTO of_subject, partner FROM control.shares s
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id)
       AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.live_shares l WHERE l.id = s.id))
       AND s.rule_id IS NULL;
     granted := isola.granted_columns(of_subject, chosen);
     IF of_subject IS NOT NULL AND chosen IS NOT NULL AND granted IS NULL THEN
         refused := 'fields';
+    ELSIF of_subject IS NOT NULL AND granted_access <> 'read' AND NOT isola.may_comment(partner) THEN
+        refused := 'access';
     ELSIF of_subject IS NOT NULL THEN
         UPDATE control.shares s SET
             fields = CASE WHEN chosen IS NULL THEN s.fields ELSE granted END,
             expires_at = CASE WHEN keep_until THEN s.expires_at ELSE until END,
-            note = CASE WHEN keep_remark THEN s.note ELSE remark END
+            note = CASE WHEN keep_remark THEN s.note ELSE remark END,
+            access = coalesce(granted_access, s.access)
         WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL AND NOT s.lapsed
           AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
         RETURNING s.id INTO changed;
@@ -216,7 +232,7 @@ RETURN ARRAY(
 -- table, but not name it: a policy of the table leaves it these rows (app/isola/platform/rights.py).
 CREATE VIEW isola.own_shares WITH (security_invoker = true) AS
 SELECT id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, note,
-    isola.shared_of(subject, fields) AS fields, partnership_id = owner_id AS to_children, rule_id
+    isola.shared_of(subject, fields) AS fields, partnership_id = owner_id AS to_children, rule_id, access
 FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND partnership_id = ANY ((SELECT isola.own_partnerships())::uuid[]);
@@ -230,23 +246,23 @@ ALTER TABLE control.shares ALTER grantee_slug SET STATISTICS 0, ALTER note SET S
 -- partner's shares are read in index order, which holds the planner to the index without lapsed shares.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (
-    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text, access text
 )
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note, s.access
     FROM control.partners p
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
-        SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
+        SELECT l.id, l.granted_at, l.expires_at, l.note, l.access FROM control.live_shares l
         WHERE l.partnership_id = p.id AND l.owner_id = p.partner_id
         ORDER BY l.granted_at DESC, l.id DESC
     ) s
     WHERE p.tenant_id = (SELECT isola.bound_tenant())
     UNION ALL
-    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note, s.access
     FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
     WHERE s.grantee_id = (SELECT isola.bound_tenant());
 END;
@@ -254,17 +270,17 @@ END;
 -- One received share, by its id.
 CREATE FUNCTION isola.share_received(share uuid)
 RETURNS TABLE (
-    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text, access text
 )
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note, s.access
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
     WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant())
     UNION ALL
-    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note, s.access
     FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
     WHERE s.share_id = control.id_of_parent(share, s.child_key) AND s.grantee_id = (SELECT isola.bound_tenant());
 END;
@@ -274,24 +290,24 @@ END;
 -- are read and sorted: each child has other ids.
 CREATE FUNCTION isola.page_of_shares_received(after timestamptz, after_id uuid, most int)
 RETURNS TABLE (
-    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text, access text
 )
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note, s.access
     FROM control.partners p
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
-        SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
+        SELECT l.id, l.granted_at, l.expires_at, l.note, l.access FROM control.live_shares l
         WHERE l.partnership_id = p.id AND l.owner_id = p.partner_id
           AND (l.granted_at, l.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         ORDER BY l.granted_at DESC, l.id DESC LIMIT most
     ) s
     WHERE p.tenant_id = (SELECT isola.bound_tenant())
     UNION ALL
-    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note, s.access
     FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
     WHERE s.grantee_id = (SELECT isola.bound_tenant())
       AND (s.granted_at, s.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -300,13 +316,14 @@ END;
 
 -- What a grantee reads of a share.
 CREATE TYPE control.granted AS (
-    id uuid, row_id uuid, granted_by uuid, granted_at timestamptz, expires_at timestamptz, fields text[], note text
+    id uuid, row_id uuid, granted_by uuid, granted_at timestamptz, expires_at timestamptz, fields text[], note text,
+    access text
 );
 
 -- The rows of a subject that partners or its parent share with the bound tenant, or the one of a share: the columns that
 -- its table declares as shared, in that order, NULL where the share does not grant them; the names of those that it
--- grants; and of the share its id, its owner's slug and name, NULL for the parent, when it was made, when it ends, and its
--- note. No row for a share of another subject.
+-- grants; and of the share its id, its owner's slug and name, NULL for the parent, when it was made, when it ends, its
+-- note and its access. No row for a share of another subject.
 --
 -- Each owner's shares are found first, and then its rows are read in its home, of whatever strategy, by name: so an owner
 -- that leaves its home meanwhile does not look like one without rows, it is an error of its own (IS006), and a later
@@ -344,7 +361,7 @@ BEGIN
             SELECT p.partner_id AS owner_id, false AS by_parent, each.sharer, each.shares
             FROM control.partners p CROSS JOIN LATERAL (
                 SELECT CASE WHEN declared.restricted THEN s.granted_by END AS sharer, array_agg(
-                    ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+                    ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note, s.access)::control.granted
                 ) AS shares
                 FROM control.current_shares s
                 WHERE s.partnership_id = p.id AND s.owner_id = p.partner_id AND s.grantee_id = p.tenant_id
@@ -354,13 +371,13 @@ BEGIN
             WHERE p.tenant_id = grantee AND of_share IS NULL
             UNION ALL
             SELECT s.owner_id, false, CASE WHEN declared.restricted THEN s.granted_by END, ARRAY[
-                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note, s.access)::control.granted
             ]
             FROM control.live_shares s
             WHERE s.id = of_share AND s.grantee_id = grantee AND s.subject = of_subject
             UNION ALL
             SELECT s.owner_id, true, CASE WHEN declared.restricted THEN s.granted_by END AS sharer, array_agg(
-                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note)::control.granted
+                ROW(s.id, s.row_id, s.granted_by, s.granted_at, s.expires_at, s.fields, s.note, s.access)::control.granted
             )
             FROM control.family_shares s
             WHERE s.grantee_id = grantee AND s.subject = of_subject
@@ -375,7 +392,7 @@ BEGIN
         RETURN QUERY EXECUTE format(
             'SELECT %1$s, CASE WHEN s.fields <@ $1 THEN s.fields ELSE ARRAY('
             '    SELECT name FROM unnest($1) WITH ORDINALITY each (name, place) WHERE name = ANY (s.fields) ORDER BY place'
-            ') END, s.id, $2, $3, s.granted_at, s.expires_at, s.note'
+            ') END, s.id, $2, $3, s.granted_at, s.expires_at, s.note, s.access'
             ' FROM unnest($4) s JOIN %2$I.%3$I r ON r.id = s.row_id'
             ' WHERE s.granted_by IS NULL'
             '    OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = s.granted_by AND u.disabled_at IS NULL)',

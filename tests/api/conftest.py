@@ -284,14 +284,25 @@ async def fill(work: Transaction) -> None:
 
 async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
     """Each tenant shares its first resources with each other one."""
+    commented: dict[UUID, tuple[str, str]] = {}
     for slug, tenant in tenants.items():
         async with database.transaction(tenant, about={"user": str(uuid(0, 0))}) as work:
             for index, partner in enumerate(sorted(tenants.keys() - {slug})):
                 shared = uuid(2, index % 3)
                 fields, note = [(None, None), (["name"], "for you"), (["kind", "data"], None)][index]
                 until = START + timedelta(days=36_500) if index else None
-                call = func.isola.share("resource", shared, partner, fields, until, note).table_valued("share")
-                assert await work.scalar(select(call.c.share))
+                access = "read" if index else "comment"
+                call = func.isola.share("resource", shared, partner, fields, until, note, access).table_valued("share")
+                made = await work.scalar(select(call.c.share))
+                assert made
+                if not index:
+                    commented[made] = (slug, partner)
+    # Both sides comment on what is shared with the first of them.
+    for number, of_share in enumerate(2 * list(commented)):
+        commenter = commented[of_share][number // len(commented)]
+        async with database.transaction(tenants[commenter], about={"user": str(uuid(0, 1))}) as work:
+            call = func.isola.comment_on_share(of_share, f"by {commenter}").table_valued("refused")
+            assert await work.scalar(select(call.c.refused)) is None
 
 
 @pytest.fixture(scope="session")

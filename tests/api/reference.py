@@ -51,7 +51,7 @@ from isola.subjects.declaration import Declaration, Member, Reference, Relation,
 from isola.subjects.organizations import memberships
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.roles import user_roles
-from isola.subjects.shares import own_shares
+from isola.subjects.shares import ShareAccess, own_shares
 from isola.subjects.table import pair_columns, pairs_table
 from tests.api.conftest import Principal
 
@@ -69,7 +69,12 @@ DURATIONS = {
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
 TABLES = {"AuditEntry": audit_entries, **{type_: each.subject.table for type_, each in DECLARED.items()}}
-SHARED = {**dict.fromkeys(("ReceivedShare", "Share"), "shr"), "Partnership": "prt", "PartnershipOffer": "prt"}
+SHARED = {
+    **dict.fromkeys(("ReceivedShare", "Share"), "shr"),
+    "ShareComment": "cmt",
+    "Partnership": "prt",
+    "PartnershipOffer": "prt",
+}
 PREFIXES = {**{type_: each.prefix for type_, each in DECLARED.items()}, "AuditEntry": "aud", **SHARED}
 ENUMS = {
     (type_, field_of(each.column)): each.annotation.enum
@@ -81,6 +86,8 @@ SHAREABLE = [type_ for type_, each in DECLARED.items() if each.subject.shared]
 # Of shared rows, and what shares are filtered by.
 ENUMS |= {(f"Shared{type_}", name): enum for (type_, name), enum in ENUMS.items() if type_ in SHAREABLE}
 ENUMS |= {("Share", "type"): ShareableType}
+COMMENTED = ("Share", "ReceivedShare", "GrantingShare")
+ENUMS |= {(type_, "access"): ShareAccess for type_ in COMMENTED}
 # The type whose ids a field compares with.
 REFERENCES = {
     (type_, field_of(each.column)): each.target.__name__
@@ -151,6 +158,7 @@ class Data:
     given: set[tuple[UUID, UUID]]
     shares: Mapping[UUID, Sequence[Row]]
     received: Sequence[Row]
+    comments: Mapping[UUID, Sequence[Row]]
     partnerships: Mapping[str, Sequence[Row]]
     shared: Mapping[UUID, Object]
     collation: Mapping[str, int]
@@ -171,7 +179,7 @@ class Data:
         assert not result.errors, result.errors
         return result.data
 
-    def resolve(  # noqa: C901, PLR0911, PLR0912  a table, one case a field
+    def resolve(  # noqa: C901, PLR0911, PLR0912, PLR0915  a table, one case a field
         self, source: Any, info: GraphQLResolveInfo[Any], **given: Any
     ) -> Any:
         field = info.field_name
@@ -225,11 +233,22 @@ class Data:
             case _, "grantedFields":
                 return [each.upper() for each in row["granted_fields"]]
             case _, "share":
-                owner = {"slug": row["shared_by"], "name": row["owner_name"]}
-                times = {"grantedAt": _shown(row["shared_at"]), "expiresAt": _shown(row["shared_until"])}
-                return {"owner": owner, "note": row["share_note"], **times}
-            case ("ReceivedShare", "owner"):
+                times = {"granted_at": row["shared_at"], "expires_at": row["shared_until"]}
+                named = {"owner_slug": row["shared_by"], "owner_name": row["owner_name"]}
+                granted = {"id": row["id"], "note": row["share_note"], "access": row["share_access"]}
+                return Object("GrantingShare", {**granted, **named, **times})
+            case (("ReceivedShare" | "GrantingShare"), "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
+            case type_, "comments" if type_ in COMMENTED:
+                return self._page(
+                    [Object("ShareComment", each) for each in self.comments[row["id"]]], given, ordered=True
+                )
+            case "ShareComment", "tenant":
+                return {"slug": row["tenant_slug"], "name": row["tenant_name"]}
+            case "ShareComment", "author":
+                return self._by_key("User", row["author_id"])
+            case "ShareComment", "shareId":
+                return f"shr_{row['share_id']}"
             case ("PartnershipOffer", "tenant"):
                 return {"slug": row["offerer_slug"], "name": row["offerer_name"]}
             case "ReceivedShare", name if name in ONE:
@@ -575,6 +594,7 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
         {(row["role_id"], row["user_id"]) for row in await _all_of(whole, user_roles)},
         shares,
         received,
+        {key: await _comments(work, key) for key in [*(row["id"] for row in received), *_ids(shares)]},
         {"partnerships": [dict(row) for row in partnerships], "partnershipOffers": [dict(row) for row in offers]},
         {row["id"]: await _shared(work, row["id"]) for row in received},
         {text: place for place, text in enumerate(in_order)},
@@ -619,7 +639,7 @@ def _of_tenant(whole: Transaction, table: Table) -> TextClause:
     return text(whole.strategy.predicate(table.name) or "true")
 
 
-_RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at", "note")
+_RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at", "note", "access")
 # What a shared row has of its share: by the names by which it is filtered and ordered, as far as it is.
 _OF_SHARE: Mapping[str, TypeEngine[Any]] = {
     "id": Uuid(),
@@ -628,8 +648,10 @@ _OF_SHARE: Mapping[str, TypeEngine[Any]] = {
     "shared_at": DateTime(timezone=True),
     "shared_until": DateTime(timezone=True),
     "share_note": Text(),
+    "share_access": Text(),
 }
 _PARTNERSHIPS = ("id", "slug", "name", "offered_at", "accepted_at")
+_OF_COMMENT = ("id", "share_id", "tenant_slug", "tenant_name", "author_id", "text", "created_at")
 _OFFERS = ("id", "offerer_slug", "offerer_name", "offered_at")
 
 
@@ -641,6 +663,16 @@ async def _shares(work: Transaction, declaration: Declaration, key: UUID) -> Seq
         row |= {"type": row["subject"], "grantee": row["grantee_slug"], "granted_by_id": row["granted_by"]}
         row |= {f"{DECLARED[type_].name}_id": row["row_id"] for type_ in SHAREABLE}
     return found
+
+
+def _ids(shares: Mapping[UUID, Sequence[Row]]) -> Sequence[UUID]:
+    return [row["id"] for each in shares.values() for row in each]
+
+
+async def _comments(work: Transaction, share: UUID) -> Sequence[Row]:
+    """The comments on a share, oldest first."""
+    found = func.isola.share_comments(share).table_valued(*_OF_COMMENT)
+    return [dict(row) for row in await work.rows(select(found).order_by(found.c.id))]
 
 
 async def _shared(work: Transaction, share: UUID) -> Object:

@@ -35,6 +35,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "BlockTenant": {"input": {"slug": "nobody"}},
     "ChangeShare": {"input": {"fields": ["KIND"], "note": "less"}},
     "ChangeShareRule": {"input": {"fields": ["KIND"], "note": "less"}},
+    "CommentOnShare": {"input": {"text": "And the third?"}},
     "CreateResource": {"input": {"name": "new", "data": {"a": 1}, "sizeBytes": 7}},
     "CreateSpan": {"input": {"title": "seen", "resourceId": ids("res", 1), "visibility": "PUBLIC"}},
     "DeleteResource": {"input": {"id": ids("res", 1)}},
@@ -57,7 +58,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
 }
 # Values that are generated during the test differ each time.
 MADE = (
-    (re.compile(r"\b(aud|res|spn|shr|srl|org|prt)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
+    (re.compile(r"\b(aud|cmt|res|spn|shr|srl|org|prt)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
     (re.compile(r'"20(?!26-01)\d\d-[^"]*"'), '"…"'),
     (re.compile(r'("(?:cursor|startCursor|endCursor)": )"[^"]*"'), r'\1"…"'),
 )
@@ -74,10 +75,17 @@ async def test_an_operation_becomes_this_statement_and_this_result(
         await settle(database, tenant, 6)
     await share(database, tenants)
     caller = Caller(database, Principal(tenants["rls-a"], uuid(0, 0), permissions=ADMIN), executor)
-    if name in {"ChangeShare", "RevokeShare"}:
+    if name in {"ChangeShare", "CommentOnShare", "DeleteShareComment", "RevokeShare"}:
         made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
-        share_id = made.data["resource"]["shares"]["nodes"][0]["id"]
-        variables = {"input": {**variables.get("input", {}), "shareId": share_id}}
+        found = made.data["resource"]["shares"]["nodes"][0]
+        given = {"shareId": found["id"]}
+        if name == "DeleteShareComment":
+            given = {"commentId": found["comments"]["nodes"][0]["id"]}
+        variables = {"input": {**variables.get("input", {}), **given}}
+    if name == "ReceivedComments":
+        made = await caller.ask((OPERATIONS / "SharedWithMe.graphql").read_text(), {})
+        nodes = made.data["sharedWithMe"]["nodes"]
+        variables = {"id": next(each["id"] for each in nodes if each["access"] == "COMMENT")}
     if "ShareRule" in name:
         made = await caller.ask((OPERATIONS / "ShareResources.graphql").read_text(), VARIABLES["ShareResources"])
         rule_id = made.data["shareResources"]["rule"]["id"]

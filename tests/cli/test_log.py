@@ -19,7 +19,8 @@ SECRET = "canary-of-a-client"
 FAILING = """
     CREATE OR REPLACE FUNCTION isola.shares_received()
     RETURNS TABLE (
-        id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+        id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text,
+        access text
     )
     LANGUAGE plpgsql AS $$ BEGIN RAISE 'unforeseen relation "x"'; END $$
 """

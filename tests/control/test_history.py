@@ -51,6 +51,7 @@ CONTROL = [
     partnerships.partnership_offers,
     partnerships.tenant_blocks,
     shares.shares,
+    shares.share_comments,
     shares.share_notices,
     shares.share_rules,
     secrets.secrets,

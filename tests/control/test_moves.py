@@ -95,6 +95,8 @@ async def test_a_moved_tenant_works_in_its_new_home(
     tenant = await made(owner, copy, strategy)
     resource = await fill(database, tenant, a)
     await fill(database, b, tenant)
+    async with database.transaction(a) as work:
+        await work.value("SELECT isola.comment_on_share(id, 'stays') FROM isola.shares_received()")
     moved = await moves.move(owner, copy.strategies, "new", to=other.name)
     assert await received(database, a) == ["new"]
     assert await received(database, moved) == [b.slug]
@@ -106,6 +108,9 @@ async def test_a_moved_tenant_works_in_its_new_home(
     async with database.transaction(a) as work:
         shared = f"SELECT r.name FROM isola.shares_received() s, {row_of('s.id', 'r')}"
         assert await work.texts(shared) == ["canary"]
+        assert await work.texts("SELECT c.text FROM isola.shares_received() s, isola.share_comments(s.id) c") == [
+            "stays"
+        ]
     assert (await audit.verify(owner, database, moved)).broken is None
 
 

@@ -93,7 +93,7 @@ async def fill(database: Database, tenant: Tenant, partner: Tenant) -> UUID:
         user = await users.ensure(work, subject="ada", name=None, email=None)
         actor = Actor(user, EVERYTHING)
         resource = await resources.create(work, actor, name="canary")
-        await shares.grant(work, actor, "resource", resource, partner.slug)
+        await shares.grant(work, actor, "resource", resource, partner.slug, access=shares.ShareAccess.COMMENT)
     return resource
 
 

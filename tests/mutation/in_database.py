@@ -17,6 +17,7 @@ SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
 LISTED = "app/isola/testing/isolation/sharing/test_listed.py"
+COMMENTS = "app/isola/testing/isolation/sharing/test_comments.py"
 RULES = "app/isola/testing/isolation/sharing/test_rules.py"
 BOTH_LOGS = "app/isola/testing/isolation/sharing/test_both_logs.py"
 READS_IN_THE_LOG = "app/isola/testing/isolation/sharing/test_reads_in_the_log.py"
@@ -532,12 +533,14 @@ OBJECTS = (
 # As PostgreSQL prints functions with a parsed body.
 TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = "_id IS NOT NULL"
-SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text)"
-MAKE_SHARE = "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)"
+SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text, text)"
+MAKE_SHARE = "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text, text)"
 KEEP_RULE = "isola.keep_share_rule(control.share_rules, uuid[], uuid[])"
 KEEP_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
-MAKE_RULE = "isola.make_share_rule(text, text, text[], timestamptz, text, jsonb, jsonb, text[], integer)"
-CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
+MAKE_RULE = "isola.make_share_rule(text, text, text[], timestamptz, text, text, jsonb, jsonb, text[], integer)"
+COMMENT_ON_SHARE = "isola.comment_on_share(uuid, text)"
+SHARE_OF_BOUND = "isola.share_of_bound(uuid, uuid)"
+CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean, text)"
 
 # The conditions of control.current_shares and control.live_shares.
 IN_TIME = "revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())"
@@ -561,7 +564,7 @@ def _shares(view: str, of: str, condition: str) -> str:
     return (
         f"CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS"
         " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at,"
-        f" expires_at, fields, note, rule_id FROM {of} WHERE {condition}"
+        f" expires_at, fields, note, rule_id, access FROM {of} WHERE {condition}"
     )
 
 
@@ -752,6 +755,62 @@ SHARES = (
         (RULES,),
     ),
     Sql(
+        "shares to read that take comments",
+        "that a share to read takes no comments",
+        BOTH,
+        rewritten(COMMENT_ON_SHARE, "found.access <> 'comment'", "false"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "changes of shares that let partners comment",
+        "that a change which omits the access of a share leaves it",
+        BOTH,
+        rewritten(CHANGE_SHARE, "coalesce(granted_access, s.access)", "coalesce(granted_access, 'comment')"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "comments that every tenant reads",
+        "that the comments on a share are those of its owner and of its partner",
+        BOTH,
+        rewritten(SHARE_OF_BOUND, "ELSE false", "ELSE true"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "comments that outlive their share",
+        "that the comments on a share end with it",
+        BOTH,
+        rewritten(SHARE_OF_BOUND, "control.live_shares", "control.shares"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "comments on rows that are hidden from the reader",
+        "that users who may not read a row do not read the comments on it",
+        BOTH,
+        rewritten(SHARE_OF_BOUND, "isola.may_read(s.owner_id, s.subject, s.row_id)", "true"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "authors of comments that the other tenant learns",
+        "that a tenant learns nothing of the users of another",
+        BOTH,
+        rewritten("isola.share_comments(uuid)", "c.by_owner = s.by_owner", "c.by_owner IS NOT NULL"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "comments that any user deletes",
+        "that only its author, or a manager of the owner, deletes a comment",
+        BOTH,
+        rewritten("isola.delete_share_comment(uuid)", "deleted.author_id = isola.current_user_id()", "true"),
+        (COMMENTS,),
+    ),
+    Sql(
+        "comments that managers of the partner delete",
+        "that only its author, or a manager of the owner, deletes a comment",
+        BOTH,
+        rewritten("isola.delete_share_comment(uuid)", "(of_owner AND 'share:manage'", "('share:manage'"),
+        (COMMENTS,),
+    ),
+    Sql(
         "shares that outlive their partnership",
         "that shares end with the partnership",
         BOTH,
@@ -764,7 +823,7 @@ SHARES = (
         BOTH,
         "CREATE OR REPLACE VIEW isola.own_shares WITH (security_invoker = true) AS SELECT id, subject, row_id,"
         " grantee_slug, granted_by, granted_at, expires_at, note, isola.shared_of(subject, fields) AS fields,"
-        " partnership_id = owner_id AS to_children, rule_id"
+        " partnership_id = owner_id AS to_children, rule_id, access"
         f" FROM control.shares WHERE {IN_TIME}",
         (CONSENT,),
     ),

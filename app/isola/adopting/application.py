@@ -13,7 +13,7 @@ from isola.subjects.declaration import Registry
 from isola.subjects.types import KINDS
 
 # Id prefixes of everything that is not a subject.
-PREFIXES = {"dom", "key", "prt", "ses", "shr", "srl", "ten"}
+PREFIXES = {"cmt", "dom", "key", "prt", "ses", "shr", "srl", "ten"}
 
 
 async def drafted(source: Database, schema: str, name: str | None) -> Draft:

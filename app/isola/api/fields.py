@@ -72,7 +72,7 @@ def computed(
 
 
 def part(
-    access: Access = None, *, description: str | None = None, unless_null: str | None = None, **columns: str
+    access: Access = None, /, *, description: str | None = None, unless_null: str | None = None, **columns: str
 ) -> Any:
     """An object stored in the same row; maps its columns to those of the row.
 

@@ -33,6 +33,7 @@ from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.partnerships.fields import PartnershipMutations, PartnershipQueries
 from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations, SignInQueries
+from isola.subjects.shares.comments.fields import ShareCommentMutations
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.shares.rules.fields import ShareRuleMutations, ShareRuleQueries
 from isola.subjects.spans.fields import SpanQueries
@@ -90,6 +91,7 @@ Mutation = _root(
     *(each.mutations for each in _declared if each.mutations is not None),
     ShareMutations,
     ShareRuleMutations,
+    ShareCommentMutations,
     PartnershipMutations,
     FederationMutations,
     OrganizationMutations,

@@ -31,7 +31,7 @@ from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.request_records import hourly_members, hourly_metrics, request_records
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
-from isola.platform.shares import share_notices, share_rules, shares
+from isola.platform.shares import share_comments, share_notices, share_rules, shares
 from isola.platform.sign_in_log import reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
@@ -229,12 +229,13 @@ async def drop(
         await transaction.value("SELECT pg_advisory_xact_lock(isola.usage_lock($1))", tenant.id)
         await transaction.value(_PARTNERS_LOGS, tenant.id)
         for table, other in (
+            (share_comments, share_comments.c.grantee_id),
             (shares, shares.c.grantee_id),
             (share_rules, share_rules.c.grantee_id),
             (partners, partners.c.partner_id),
             (partnership_declines, partnership_declines.c.offerer_id),
         ):
-            own = table.c.owner_id if table in {shares, share_rules} else table.c.tenant_id
+            own = table.c.owner_id if "owner_id" in table.c else table.c.tenant_id
             await transaction.execute(delete(table).where(or_(own == tenant.id, other == tenant.id)))
         # For tenants that offered it a partnership or blocked it nothing changes: they never learnt whether it existed.
         for column in (partnership_offers.c.partner_id, tenant_blocks.c.blocked_id):

@@ -20,17 +20,20 @@ from isola_strategies.base import Home, Strategy, rights
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
-    "isola.share(text, uuid, text, text[], timestamptz, text)",
+    "isola.share(text, uuid, text, text[], timestamptz, text, text)",
     "isola.share_with_children(text, uuid, text[], timestamptz, text)",
-    "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)",
+    "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean, text)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
-    "isola.make_share_rule(text, text, text[], timestamptz, text, jsonb, jsonb, text[], integer)",
+    "isola.make_share_rule(text, text, text[], timestamptz, text, text, jsonb, jsonb, text[], integer)",
     "isola.share_by_rule(uuid, uuid[])",
-    "isola.change_share_rule(uuid, text[], timestamptz, boolean, text, boolean)",
+    "isola.change_share_rule(uuid, text[], timestamptz, boolean, text, boolean, text)",
     "isola.end_share_rule(uuid)",
     "isola.share_rules()",
     "isola.share_rule_count(uuid)",
+    "isola.share_comments(uuid)",
+    "isola.comment_on_share(uuid, text)",
+    "isola.delete_share_comment(uuid)",
     "isola.may_read_own(text, uuid)",
     "isola.open_subjects()",
     "isola.shared_of(text, text[])",
@@ -153,7 +156,8 @@ AS_SHARING = (
     *CALLED_BY_MEMBERS,
     "isola.may_read(uuid, text, uuid)",
     "isola.granted_columns(text, text[])",
-    "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)",
+    "isola.may_comment(uuid)",
+    "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text, text)",
     KEEP_SHARE_RULES,
     CONSUME_ROWS,
     "isola.shareable_rows(uuid, text, uuid, uuid[])",
@@ -161,6 +165,8 @@ AS_SHARING = (
     "isola.keep_share_rule(control.share_rules, uuid[], uuid[])",
     "isola.locked_share_rule(uuid, uuid)",
     "isola.share_rule_names()",
+    "isola.share_of_bound(uuid, uuid)",
+    "isola.note_share_comment(control.share_comments, uuid, text)",
     "isola.has_blocked(uuid, uuid)",
     "isola.tenant_or_nobody(text, uuid)",
     "isola.take_turn(uuid)",
@@ -366,6 +372,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT ON control.tenants, control.subjects, control.current_shares, control.live_shares,
             control.family_shares, control.sharers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_rules TO {roles.sharing};
+        GRANT SELECT, INSERT, DELETE ON control.share_comments TO {roles.sharing};
         GRANT SELECT ON control.live_share_rules TO {roles.sharing};
         GRANT SELECT (owner_id, subject, ended_at) ON control.share_rules TO {roles.audit};
         GRANT SELECT (owner_id, ended_at, expires_at, partnership_id) ON control.share_rules TO {roles.quotas};
@@ -430,7 +437,7 @@ def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
         GRANT SELECT ON isola.own_shares TO {reading};
         GRANT SELECT (
             id, owner_id, subject, row_id, grantee_slug, partnership_id, granted_by, granted_at, expires_at, revoked_at,
-            lapsed, fields, note, rule_id
+            lapsed, fields, note, rule_id, access
         ) ON control.shares TO {reading};
         DO $policies$ BEGIN
             IF (

@@ -18,13 +18,24 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
-from isola.subjects.shares import MAX_NOTE
+from isola.subjects.shares import MAX_NOTE, ShareAccess
+from isola.subjects.shares.comments import MAX_TEXT
 
 LIVE = text("revoked_at IS NULL")
 RECEIVED = text("revoked_at IS NULL AND NOT lapsed")
 LAPSING = text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL")
 MAX_SLUG = 63
 MAX_SUBJECT = 63
+
+
+def _access() -> tuple[Column[str], CheckConstraint]:
+    """What the grantee may do besides reading."""
+    named = ", ".join(f"'{each}'" for each in ShareAccess)
+    return (
+        Column("access", Text, nullable=False, server_default=text(f"'{ShareAccess.READ}'")),
+        CheckConstraint(f"access IN ({named})", name="access"),
+    )
+
 
 shares = Table(
     "shares",
@@ -50,6 +61,7 @@ shares = Table(
     Column("fields", ARRAY(Text), nullable=False),
     # What the owner tells the grantee.
     Column("note", Text),
+    *_access(),
     # The rule that made it.
     Column("rule_id", Uuid),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
@@ -57,6 +69,7 @@ shares = Table(
         "num_nulls(grantee_slug, grantee_id) = CASE WHEN partnership_id = owner_id THEN 2 ELSE 0 END",
         name="with_partner_or_children",
     ),
+    CheckConstraint("access = 'read' OR partnership_id <> owner_id", name="children_read"),
     CheckConstraint("cardinality(fields) > 0", name="grants_something"),
     CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
     Index(
@@ -112,6 +125,7 @@ share_rules = Table(
     moment("ended_at", nullable=True, default=None),
     Column("fields", ARRAY(Text), nullable=False),
     Column("note", Text),
+    *_access(),
     # As the client sent it, and as the database evaluates it; and the columns that it compares.
     Column("filter", JSONB, nullable=False),
     Column("condition", JSONB, nullable=False),
@@ -120,6 +134,25 @@ share_rules = Table(
     CheckConstraint("cardinality(fields) > 0", name="grants_something"),
     CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
     Index(None, "owner_id", "subject", postgresql_where=text("ended_at IS NULL")),
+)
+
+# What users of the owner and of the grantee of a share say about it: see migrations/control/0001_share_comments.sql.
+share_comments = Table(
+    "share_comments",
+    metadata,
+    identifier(),
+    # No foreign key: nobody who ends a share waits for a comment.
+    Column("share_id", Uuid, nullable=False),
+    Column("owner_id", Uuid, ForeignKey("control.tenants.id"), nullable=False, index=True),
+    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), nullable=False, index=True),
+    # Whether a user of the owner wrote it, or one of the grantee; and who.
+    Column("by_owner", Boolean, nullable=False),
+    Column("author_id", Uuid),
+    Column("text", Text, nullable=False),
+    moment("created_at"),
+    CheckConstraint("owner_id <> grantee_id", name="with_another"),
+    CheckConstraint(f"length(text) BETWEEN 1 AND {MAX_TEXT}", name="text_length"),
+    Index(None, "share_id", "by_owner", "id"),
 )
 
 # Entries on their way into the logs of tenants: about the shares that they receive, as in

@@ -174,7 +174,9 @@ def _proved(permissions: frozenset[str]) -> str:
 @cache
 def asked() -> frozenset[str]:
     """The permissions that the database asks for: the rules of all installed applications, and functions."""
-    return frozenset({Permission.FAMILY_READ}).union(*(asked_by(table) for table in metadata.sorted_tables))
+    return frozenset({Permission.FAMILY_READ, Permission.SHARE_MANAGE}).union(
+        *(asked_by(table) for table in metadata.sorted_tables)
+    )
 
 
 def asked_by(table: Table) -> AbstractSet[str]:

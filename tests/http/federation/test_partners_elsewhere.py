@@ -90,6 +90,8 @@ async def test_every_end_is_an_end_at_once(sides: Sides) -> None:
     resource = await olga.create("lent until the end")
     agreed = await sides.agree()
     shared = await agreed.share(resource)
+    refused = await olga.run("ChangeShare", input={"shareId": shared, "access": "COMMENT"})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.access")
     assert [each["name"] for each in (await agreed.read()).data["sharedResources"]["nodes"]] == ["lent until the end"]
 
     await olga.run("RevokeShare", input={"shareId": shared})

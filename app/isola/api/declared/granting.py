@@ -15,6 +15,7 @@ from isola.api.request import fields_of
 from isola.api.scalars import DateTime
 from isola.installed import SUBJECTS
 from isola.query.mapping import Parameters
+from isola.subjects.shares import ShareAccess
 from isola.subjects.subject import Subject
 
 SHARED_WITH = "The slug of a partner."
@@ -42,6 +43,7 @@ def granting(subject: type[Subject]) -> Fields:
         ),
         "expires_at": (DateTime | None, strawberry.field(default=strawberry.UNSET, description=TERM)),
         "note": (str | None, strawberry.field(default=strawberry.UNSET, description=NOTE)),
+        "access": (ShareAccess, strawberry.field(default=ShareAccess.READ, description="What its readers may do.")),
     }
 
 
@@ -59,6 +61,10 @@ def changing() -> Fields:
         "note": (
             str | None,
             strawberry.field(default=strawberry.UNSET, description=f"{NOTE} Null: none. {KEPT}"),
+        ),
+        "access": (
+            ShareAccess | None,
+            strawberry.field(default=strawberry.UNSET, description=f"What its readers may do from now on. {KEPT}"),
         ),
     }
 

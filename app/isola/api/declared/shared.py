@@ -15,9 +15,10 @@ from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import scalars
 from isola.api.access import PUBLIC, of_feature, requires
+from isola.api.connections import Connection
 from isola.api.declared.making import list_of, made_class, made_input, python_name, value_type
 from isola.api.declared.types import column_filter, compared
-from isola.api.enums import MARK
+from isola.api.enums import MARK, described_enum
 from isola.api.fields import FIELD, mapped, part, typed_id
 from isola.api.scalars import DateTimeFilter, IDFilter, NullsOrder, OrderDirection, StringFilter
 from isola.api.tenants import Tenant
@@ -26,6 +27,8 @@ from isola.subjects import sentences
 from isola.subjects.declaration import Declaration, Member
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
+from isola.subjects.shares import ShareAccess
+from isola.subjects.shares.comments.fields import ShareComment, comments_field
 from isola.subjects.subject import Subject
 
 PREFIX = "shr"
@@ -39,6 +42,7 @@ shares_received = Function(
         SqlColumn("granted_at", DateTime(timezone=True), nullable=False),
         SqlColumn("expires_at", DateTime(timezone=True)),
         SqlColumn("note", Text),
+        SqlColumn("access", Text, nullable=False),
     ),
     one="isola.share_received",
     page="isola.page_of_shares_received",
@@ -55,9 +59,11 @@ TAKEN = frozenset({"id", "share", _GRANTED})
 # What filters and orders have besides the columns of their subject, with its columns.
 _COMPARED: Mapping[str, str] = {"shared_at": _BY_START, "shared_by": _BY_OWNER, "shared_until": _BY_END}
 _ENUMS: dict[str, type[Enum]] = {}
+described_enum(ShareAccess)
 _SAID = "The fields that the owner granted. All others are null."
 _NOT_GRANTED = "Null if it is not granted."
 _SHARE = "The share that grants it: whose it is, since when, and until when."
+ACCESS = "Whether the caller's tenant may comment on it."
 OWNER = "The partner that shared it. Null if no partner did: then it comes with the tenant's account."
 
 
@@ -66,6 +72,8 @@ OWNER = "The partner that shared it. Null if no partner did: then it comes with 
 class GrantingShare:
     owner: Tenant | None = part(slug="owner_slug", name="owner_name", unless_null="owner_slug", description=OWNER)
     note: str | None = strawberry.field(description="What the owner says about it.")
+    access: ShareAccess = strawberry.field(description=ACCESS)
+    comments: Connection[ShareComment] = comments_field()
     granted_at: scalars.DateTime
     expires_at: scalars.DateTime | None
 

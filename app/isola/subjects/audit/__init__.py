@@ -63,6 +63,7 @@ OF_PLATFORM = (
     "remote_token",
     "session",
     "share",
+    "share_comment",
     "share_read",
     "share_rule",
     "sign_out",

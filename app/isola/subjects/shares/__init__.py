@@ -5,6 +5,7 @@ They are stored outside of the tenants' tables, and accessed only by database fu
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -45,6 +46,7 @@ own_shares = Table(
     Column("fields", ARRAY(Text), nullable=False),
     Column("to_children", Boolean, nullable=False),
     Column("rule_id", Uuid),
+    Column("access", Text, nullable=False),
 )
 """The live shares of the tenant's own rows that the proved user may read: a view outside of the homes."""
 
@@ -52,14 +54,26 @@ MAX_NOTE = 500
 """The most characters of a note."""
 
 
+class ShareAccess(StrEnum):
+    """What the users of a partner may do with what is shared.
+
+    READ: they read it.
+    COMMENT: they read it, and add comments, which both sides read.
+    """
+
+    READ = "read"
+    COMMENT = "comment"
+
+
 class Choice(TypedDict, total=False):
-    """What a share is to grant. If omitted: everything that its subject shares, for the usual term, without a note."""
+    """What a share is to grant. If omitted: everything that its subject shares, to be read, for the usual term."""
 
     fields: Sequence[str] | None
     """Columns."""
     expires_at: datetime | None
     """None: until it is revoked."""
     note: str | None
+    access: ShareAccess
 
 
 async def grant(
@@ -81,11 +95,14 @@ async def grant(
     actor.require(Permission.SHARE_WRITE)
     check(choice)
     await _hold(work, actor, subject, row_id)
-    call = func.isola.share(subject, row_id, grantee, *_chosen(choice, term))
+    access = choice.get("access", ShareAccess.READ)
+    call = func.isola.share(subject, row_id, grantee, *_chosen(choice, term), access)
     share, refused = await _made(work, call, subject)
     match refused:
         case "grantee":
             raise BadUserInput("grantee: expected the slug of a partner", "grantee")
+        case "access":
+            raise refuse_access()
         case "again":
             raise Conflict("grantee: it is shared with this partner already; changeShare changes that share", "grantee")
     return share
@@ -107,6 +124,8 @@ async def grant_to_children(
     actor.require(Permission.SHARE_WRITE)
     _require_for_children(actor)
     check(choice)
+    if choice.get("access", ShareAccess.READ) is not ShareAccess.READ:
+        raise refuse_access()
     await _hold(work, actor, subject, row_id)
     call = func.isola.share_with_children(subject, row_id, *_chosen(choice, term))
     share, refused = await _made(work, call, subject)
@@ -141,10 +160,11 @@ async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choi
         "expires_at" not in choice,
         choice.get("note"),
         "note" not in choice,
+        access_of(choice),
     )
     [row] = await work.rows(select(call.table_valued("changed", "refused")))
     if row["refused"] is not None:
-        raise refuse_fields(subject)
+        raise refuse_access() if row["refused"] == "access" else refuse_fields(subject)
     if row["changed"] is None:
         raise NotFound("there is no such share")
 
@@ -156,6 +176,8 @@ def check(choice: Choice) -> None:
     expires_at, note = choice.get("expires_at"), choice.get("note")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise BadUserInput("expiresAt: expected a future time", "expiresAt")
+    if choice.get("access", ShareAccess.READ) is None:
+        raise BadUserInput("access: expected READ or COMMENT", "access")
     if note is None:
         return
     if not 1 <= len(note) <= MAX_NOTE:
@@ -196,6 +218,16 @@ def refuse_fields(subject: str) -> BadUserInput:
     """The error for columns that cannot be shared."""
     shared = ", ".join(name.upper() for name in Registry.by_name[subject].shared)
     return BadUserInput(f"fields: expected some of {shared}", "fields")
+
+
+def access_of(choice: Choice) -> BindParameter[Any]:
+    """The chosen access, as a parameter of a call: NULL if it stays as it is."""
+    return literal(choice.get("access"), Text())
+
+
+def refuse_access() -> BadUserInput:
+    """The error for readers who cannot comment."""
+    return BadUserInput("access: expected READ: neither children nor partners elsewhere can comment", "access")
 
 
 async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:

@@ -20,9 +20,19 @@ from strawberry.utils.str_converters import to_camel_case
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared import extend
-from isola.api.declared.granting import SHARED, Fields, GrantedField, Grantee, ShareableType, changing, choice, granting
+from isola.api.declared.granting import (
+    SHARED,
+    Fields,
+    GrantedField,
+    Grantee,
+    ShareableType,
+    changing,
+    choice,
+    granting,
+)
 from isola.api.declared.making import connection_of, list_of, made_input
 from isola.api.declared.shared import (
+    ACCESS,
     OWNER,
     PREFIX,
     declare_shared,
@@ -52,6 +62,8 @@ from isola.subjects import shares
 from isola.subjects.declaration import Declaration
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
+from isola.subjects.shares import ShareAccess
+from isola.subjects.shares.comments.fields import ShareComment, comments_field
 from isola.subjects.shares.rules.fields import PREFIX as RULE_PREFIX, ShareRule
 from isola.subjects.subject import Subject
 from isola.subjects.users import User
@@ -67,6 +79,7 @@ SHARED_TYPES: Mapping[str, type] = {subject.declaration.name: declare_shared(sub
 """The types of shared rows, by the names of their subjects."""
 TAKEN = frozenset(
     {"id", "owner", "grantee", "to_children", "fields", "note", "rule", "granted_by", "granted_at", "expires_at"}
+    | {"access", "comments"}
 )
 """The fields that shares have themselves."""
 
@@ -255,6 +268,8 @@ class Share:
     fields: list[GrantedField] = strawberry.field(  # type: ignore[valid-type]  # known at run time
         description="What the grantee may read of it."
     )
+    access: ShareAccess = strawberry.field(description="What the grantee may do.")
+    comments: Connection[ShareComment] = comments_field()
     note: str | None = strawberry.field(description="The owner's note to the grantee.")
     granted_by: User | None = one("granted_by", description="The user who shared it; null if no user did.")
     rule: ShareRule | None = one(
@@ -320,6 +335,8 @@ class ReceivedShare(Node):
     id: strawberry.ID = typed_id(PREFIX)
     owner: Tenant | None = part(slug="owner_slug", name="owner_name", unless_null="owner_slug", description=OWNER)
     note: str | None = strawberry.field(description="What the owner says about it.")
+    access: ShareAccess = strawberry.field(description=ACCESS)
+    comments: Connection[ShareComment] = comments_field()
     granted_at: DateTime
     expires_at: DateTime | None
 

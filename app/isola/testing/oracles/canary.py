@@ -67,6 +67,7 @@ BETWEEN_TENANTS = {
     "partners",
     "partnership_declines",
     "partnership_offers",
+    "share_comments",
     "share_rules",
     "shares",
     "tenant_blocks",

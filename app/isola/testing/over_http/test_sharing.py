@@ -245,7 +245,7 @@ async def test_fields_that_are_not_granted_are_null_and_changes_keep_what_they_o
     owner, partner = pair
     resource = await owner.create("lent", data={"x": 1}, kind="map")
     until = "2100-01-01T00:00:00.000000+00:00"
-    shared = await share(owner, resource, partner, fields=["NAME"], expiresAt=until, note="for you")
+    shared = await share(owner, resource, partner, fields=["NAME"], expiresAt=until, note="for you", access="COMMENT")
     [node] = await received(partner)
     assert (node["note"], node["expiresAt"]) == ("for you", until)
     expected = {"grantedFields": ["NAME"], "name": "lent", "kind": None, "data": None, "sizeBytes": None}
@@ -258,6 +258,7 @@ async def test_fields_that_are_not_granted_are_null_and_changes_keep_what_they_o
         assert changed.data["changeShare"]["share"] == {
             "id": shared,
             "fields": ["NAME"],
+            "access": "COMMENT",
             "note": note,
             "expiresAt": end,
         }

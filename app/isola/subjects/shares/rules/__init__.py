@@ -28,7 +28,7 @@ from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import Registry
 from isola.subjects.permissions import Permission
-from isola.subjects.shares import Choice, check, columns_of, refuse_fields
+from isola.subjects.shares import Choice, ShareAccess, access_of, check, columns_of, refuse_access, refuse_fields
 from isola.subjects.subject import Subject
 from isola.subjects.work import Work
 
@@ -50,6 +50,7 @@ every_rule = Table(
     Column("note", Text),
     Column("fields", ARRAY(Text), nullable=False),
     Column("filter", JSONB, nullable=False),
+    Column("access", Text, nullable=False),
 )
 """What the function ``isola.share_rules()`` returns: the tenant's rules that have not ended."""
 
@@ -86,6 +87,7 @@ async def make(
         columns_of(choice),
         _moment(until),
         choice.get("note"),
+        choice.get("access", ShareAccess.READ),
         literal(filter, JSONB()),
         literal(condition, JSONB()),
         literal(list(compared), ARRAY(Text)),
@@ -97,6 +99,8 @@ async def make(
             raise BadUserInput("grantee: expected the slug of a partner", "grantee")
         case "fields":
             raise refuse_fields(subject)
+        case "access":
+            raise refuse_access()
         case "many":
             raise BadUserInput(f"expected at most {MOST_RULES} rules for one type of objects: end another one first")
     rule: UUID = row["made"]
@@ -133,10 +137,11 @@ async def change(work: Work, actor: Actor, rule_id: UUID, **choice: Unpack[Choic
         "expires_at" not in choice,
         choice.get("note"),
         "note" not in choice,
+        access_of(choice),
     )
     [row] = await work.rows(select(call.table_valued("changed", "refused")))
     if row["refused"] is not None:
-        raise refuse_fields(subject.declaration.name)
+        raise refuse_access() if row["refused"] == "access" else refuse_fields(subject.declaration.name)
     if row["changed"] is None:
         raise NotFound(MISSING)
 

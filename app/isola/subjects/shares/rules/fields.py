@@ -9,7 +9,15 @@ from isola.api import subject_types
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared.filtering import arguments_of, as_json, filter_of
-from isola.api.declared.granting import SHARED, GrantedField, Grantee, ShareableType, changing, choice, granting
+from isola.api.declared.granting import (
+    SHARED,
+    GrantedField,
+    Grantee,
+    ShareableType,
+    changing,
+    choice,
+    granting,
+)
 from isola.api.declared.making import made_class, made_input
 from isola.api.fields import FIELD, expression, many, mapped, one, part, typed_id
 from isola.api.request import Info, payload
@@ -20,7 +28,7 @@ from isola.query.mapping import Function, Parameters, Row, Value
 from isola.query.matching import read_matching
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
-from isola.subjects.shares import rules
+from isola.subjects.shares import ShareAccess, rules
 from isola.subjects.subject import Subject
 from isola.subjects.users import User
 
@@ -61,6 +69,7 @@ class ShareRule(Node):
     fields: list[GrantedField] = strawberry.field(  # type: ignore[valid-type]  # known at run time
         description="What the grantee may read of them."
     )
+    access: ShareAccess = strawberry.field(description="What the grantee may do.")
     note: str | None = strawberry.field(description="The owner's note to the grantee.")
     shared_count: BigInt = expression(
         _count, "How many objects that the caller may read it shares at the moment, those with other shares included."

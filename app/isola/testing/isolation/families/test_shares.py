@@ -244,6 +244,7 @@ async def test_it_needs_one_kind_of_recipient_children_and_permissions(household
         ({"grantee": None, "toChildren": False}, "grantee"),
         ({"grantee": "child", "toChildren": True}, "toChildren"),
         ({"toChildren": True, "expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
+        ({"toChildren": True, "access": "COMMENT"}, "access"),
     ):
         refused = await share(household, **given)
         assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", f"input.{field}")
@@ -253,6 +254,9 @@ async def test_it_needs_one_kind_of_recipient_children_and_permissions(household
     assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.toChildren")
     ours = await shared(household)
     assert (await share(household)).code == "CONFLICT"
+    admin = household.api.client("parent", role=Role.ADMIN)
+    refused = await admin.run("ChangeShare", input={"shareId": ours, "access": "COMMENT"})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.access")
     eve = household.api.client("parent", "eve", Role.EDITOR)
     theirs = await eve.create("of an editor")
     refused = await eve.run("ShareResource", input={"resourceId": theirs, "toChildren": True})

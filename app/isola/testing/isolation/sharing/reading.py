@@ -18,7 +18,7 @@ ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
 COLUMNS: Sequence[str] = table.info["shared_columns"]
 OF_SHARE = (
     "granted_fields text[], share_id uuid, owner_slug text, owner_name text, "
-    "shared_at timestamptz, ends_at timestamptz, note text"
+    "shared_at timestamptz, ends_at timestamptz, note text, access text"
 )
 """What the rows have of their shares, after the shared columns."""
 

@@ -17,7 +17,7 @@ from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnersh
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, Row, log, tried
 
 ALL: Sequence[str] = table.info["shared_columns"]
-RECEIVED = {"owner", "subject", "fields", "note", "granted_at", "expires_at", "revoked_at"}
+RECEIVED = {"owner", "subject", "fields", "note", "access", "granted_at", "expires_at", "revoked_at"}
 MOVE = "UPDATE control.tenants SET moving_to = $2 WHERE id = $1"
 EXPIRE = "UPDATE control.shares SET expires_at = now()"
 
