@@ -99,6 +99,9 @@ bench-quotas: $(READY) ## measure the cost of quotas for inserts
 bench-rates: $(READY) ## measure the cost of decisions about rates
 	$(BIN)/python -m benchmarks.rates
 
+bench-metering: $(READY) ## measure what metered events cost PostgreSQL, and 100 at once on one limit
+	$(BIN)/python -m benchmarks.metering
+
 bench-declared: $(READY) ## compare reads of a declared subject with the same reads of resources
 	$(BIN)/python -m benchmarks.declared
 
