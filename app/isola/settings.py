@@ -231,6 +231,10 @@ class Settings(BaseSettings, TokenSettings):
         ge=1024 * 1024,
         description="size of the first answers to mutations with idempotency keys that a tenant may have per process",
     )
+    shared_rates: bool = Field(
+        default=True,
+        description="whether rates of plans are those of all servers together; false: of each process",
+    )
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
         default=[], description="allowed origins of web pages, as a JSON list"
     )

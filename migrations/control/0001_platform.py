@@ -82,7 +82,7 @@ def upgrade(op: Operations) -> None:
     usage(op)
     metrics(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
-    functions(op, "usage", "timeline", "words")
+    functions(op, "usage", "rates", "timeline", "words")
     functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics")
     orders(op)
 
@@ -284,6 +284,20 @@ def directory(op: Operations) -> None:
         length("rate", 100),
         sa.CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value"),
         sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
+    # Unlogged, and without a foreign key: see isola.platform.leases.
+    create_table(
+        op,
+        "rate_levels",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("rate", sa.Text, primary_key=True),
+        sa.Column("seconds", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("user_id", sa.Uuid, primary_key=True),
+        sa.Column("level", sa.Numeric, nullable=False),
+        moment("at"),
+        moment("empty_at"),
+        length("rate", 100),
+        prefixes=["UNLOGGED"],
     )
 
 

@@ -69,6 +69,16 @@ async def test_exactly_as_many_requests_are_answered_as_the_plan_has(api: Api, a
     assert left(await bob.ask(NAMES)) == {"requests": 19}
 
 
+async def test_two_servers_together_admit_as_many_requests_as_one(
+    copy: Copy, settings: Settings, api: Api, alice: Client
+) -> None:
+    await limit(api, alice, requests=40)
+    async with serving(copy, settings) as there:
+        clients = (alice, there.client(alice.tenant))
+        answers = await asyncio.gather(*(client.ask(NAMES) for client in clients for _ in range(50)))
+    assert sorted(answer.status for answer in answers) == [200] * 40 + [429] * 60
+
+
 async def test_a_tenant_without_rates_has_no_headers_of_them(alice: Client) -> None:
     assert "ratelimit" not in (await alice.ask(NAMES)).response.headers
 

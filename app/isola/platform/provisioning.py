@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import commits, federation, overrides, plans, platform_log, usage
+from isola.platform import commits, federation, leases, overrides, plans, platform_log, usage
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -260,6 +260,7 @@ async def drop(
             overrides.meter_overrides,
             overrides.quota_overrides,
             overrides.rate_overrides,
+            leases.rate_levels,
             plans.quota_bounds,
             plans.quota_turns,
             usage.usage,

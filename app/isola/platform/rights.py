@@ -112,6 +112,7 @@ NOTED_OF_WEBHOOKS = (
     "lease",
     "leased_until",
 )
+LEASE_RATE = "control.lease_rate(uuid, text, integer, uuid, bigint, bigint, bigint, bigint)"
 COUNTED_FOR_MEMBERS = (
     "isola.plan()",
     "isola.plan_features(text[])",
@@ -314,6 +315,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.quota_overrides TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.feature_overrides, control.meter_overrides TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.rate_overrides TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.rate_levels TO {control};
+        GRANT EXECUTE ON FUNCTION {LEASE_RATE} TO {control};
         GRANT SELECT (tenant_id, rate, value, ends_at) ON control.rate_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, feature, given, ends_at) ON control.feature_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, quota, at_most, ends_at) ON control.quota_overrides TO {roles.quotas};

@@ -14,6 +14,7 @@ from isola.api import http, rest
 from isola.api.execute import Executor
 from isola.api.live.hub import Hub
 from isola.api.observation import Observer
+from isola.api.rates import Limiter, OfProcess
 from isola.api.schema import model
 from isola.api.services import Services
 from isola.api.undescribed import undescribed
@@ -47,6 +48,7 @@ from isola.platform.families import Families
 from isola.platform.federation import RemotePartners
 from isola.platform.idempotency import forgetting
 from isola.platform.lapsing import lapsing
+from isola.platform.leases import Leases, emptying
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.span_verification import verifying
@@ -202,6 +204,7 @@ async def application(
                 rest.documents(paths),
                 by_code_point=by_code_point,
                 note=sign_ins.read_shared,
+                limiter=Leases(control) if settings.shared_rates else OfProcess(),
             )
             administration: Sequence[BaseRoute] = ()
             if of_staff is not None:
@@ -252,7 +255,13 @@ async def application(
 
 @asynccontextmanager
 async def _upkeep(background: Database, visiting: Database) -> AsyncIterator[None]:
-    async with lapsing(background), forgetting(background), sealing(background), verifying(background, visiting):
+    async with (
+        lapsing(background),
+        forgetting(background),
+        emptying(background),
+        sealing(background),
+        verifying(background, visiting),
+    ):
         yield
 
 
@@ -272,7 +281,14 @@ def _delivery(
 
 
 def _executor(
-    settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool, note: Note
+    settings: Settings,
+    secret: bytes,
+    services: Services,
+    documents: Sequence[str],
+    *,
+    by_code_point: bool,
+    note: Note,
+    limiter: Limiter,
 ) -> Executor:
     """``documents`` are trusted in addition to those in the settings."""
     known = [*trusted.read(settings.trusted_documents), *documents]
@@ -290,6 +306,7 @@ def _executor(
             kept_bytes=settings.kept_answer_bytes,
             by_code_point=by_code_point,
             note=note,
+            limiter=limiter,
         )
     except InvalidError as invalid:
         reasons = "; ".join(error.message for error in invalid.errors)
