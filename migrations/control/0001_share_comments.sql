@@ -58,7 +58,8 @@ BEGIN
 END $$;
 
 -- Adds a comment of the proved user to a share of isola.share_of_bound(). ``refused``: ``share`` if there is none, ``access``
--- if it is only to be read, ``many`` if the bound tenant has written as many as there may be of each of the two.
+-- if it is only to be read, ``many`` if the bound tenant has written as many as there may be of each of the two, ``text``
+-- unless it has 1 to 2000 characters: the error of the table's constraint would quote the other tenant's id.
 CREATE FUNCTION isola.comment_on_share(share uuid, said text, OUT comment uuid, OUT refused text) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
@@ -76,6 +77,7 @@ BEGIN
         WHEN (
             SELECT count(*) FROM control.share_comments c WHERE c.share_id = share AND c.by_owner = found.by_owner
         ) >= most THEN 'many'
+        WHEN length(said) BETWEEN 1 AND 2000 IS NOT TRUE THEN 'text'
     END;
     IF refused IS NOT NULL THEN
         RETURN;

@@ -153,8 +153,12 @@ BEGIN
         ),
         different AS (
             INSERT INTO control.usage_values (tenant_id, meter, customer, starts_at, value)
-            SELECT DISTINCT tenant, p.meter, p.whose, p.starts_at, isola.usage_digest((p.properties -> p.property)::text)
-            FROM parts p WHERE p.kind = 'unique' ORDER BY 2, 3, 4, 5
+            SELECT DISTINCT tenant, p.meter, p.whose, p.starts_at, isola.usage_digest(CASE jsonb_typeof(v.value)
+                -- 1 and 1.0 are one number.
+                WHEN 'number' THEN trim_scale(v.value::numeric)::text ELSE v.value::text
+            END)
+            FROM parts p CROSS JOIN LATERAL (SELECT p.properties -> p.property AS value) v
+            WHERE p.kind = 'unique' ORDER BY 2, 3, 4, 5
             ON CONFLICT DO NOTHING
             RETURNING meter, customer, starts_at
         ),
@@ -281,7 +285,7 @@ BEGIN ATOMIC
     SELECT coalesce(sum(u.quantity), 0)::bigint
     FROM control.meters m JOIN control.usage u
         ON u.meter = m.name AND u.starts_at = date_trunc(m.period, statement_timestamp(), 'UTC')
-    WHERE m.name = customer_usage.meter AND u.customer = customer_usage.customer
+    WHERE m.name = customer_usage.meter AND u.customer = nullif(customer_usage.customer, '')
       AND u.tenant_id = (SELECT isola.bound_tenant());
 END;
 

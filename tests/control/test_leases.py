@@ -76,6 +76,16 @@ async def test_a_lease_ends_after_a_twentieth_of_the_period(control: Database, o
     assert await taken(leases, of(a, 1000), 1000) == in_bucket
 
 
+async def test_a_change_of_the_rate_applies_at_once(control: Database, a: Tenant) -> None:
+    leases = Leases(control)
+    assert await taken(leases, of(a, 3), 5) == 3
+    assert await taken(leases, of(a, 1000), 200) == 200
+    key, flow, _ = of(a, 300)
+    # Without what the server holds of the 1000.
+    assert 0 <= leases.left(key, flow) <= 97
+    assert await taken(leases, of(a, 200), 1) == 0
+
+
 async def test_units_that_another_rate_refuses_are_given_back(control: Database, a: Tenant) -> None:
     leases = Leases(control)
     much, little = of(a, 10), of(a, 2, rate="rows")

@@ -68,13 +68,23 @@ SELECT count(*) FROM emptied
 class _Lease:
     """``units`` until ``until``; negative if more were used. ``room`` is what the bucket had left at ``asked_at``."""
 
-    __slots__ = ("ahead", "asked_at", "lock", "refused", "refused_until", "room", "units", "until")
+    __slots__ = ("ahead", "asked_at", "lock", "most", "refused", "refused_until", "room", "units", "until")
 
     def __init__(self, most: int) -> None:
         self.units = self.until = self.refused = self.refused_until = self.asked_at = 0
-        self.room = most
+        self.most = self.room = most
         self.ahead = 1
         self.lock = asyncio.Lock()
+
+    def keep_to(self, most: int) -> None:
+        """If the rate is another one now, what was refused may have room, and what is held may be too much."""
+        if most == self.most:
+            return
+        if most < self.most:
+            self.until = 0
+        self.refused_until = 0
+        self.room += most - self.most
+        self.most = most
 
 
 class Leases:
@@ -125,6 +135,7 @@ class Leases:
         lease = self._leases.get(key)
         if lease is None:
             return flow.most
+        lease.keep_to(flow.most)
         now = self._clock()
         held = lease.units if now < lease.until else min(lease.units, 0)
         return min(held + lease.room + (now - lease.asked_at) * flow.most // flow.period, flow.most)
@@ -191,6 +202,7 @@ class Leases:
                 self._leases.popitem(last=False)
         else:
             self._leases.move_to_end(use.key)
+            lease.keep_to(use.flow.most)
         return lease
 
 

@@ -97,6 +97,7 @@ async def test_each_kind_of_meter_adds_up_events_in_its_own_way(owner: Database,
         Event("visitors", properties={"visitor": "u1"}),
         Event("visitors", properties={"visitor": "u1"}, customer="Ada"),
         Event("visitors", properties={"visitor": 1}),
+        Event("visitors", properties={"visitor": 1.0}),
     ]
     assert await record(database, a, *events) == len(events)
     assert await record(database, a, *events[:1], *events[3:7]) == 5

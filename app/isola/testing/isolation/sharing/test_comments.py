@@ -107,6 +107,11 @@ async def test_a_share_to_read_takes_no_comments_and_nothing_but_its_access_chan
         with pytest.raises(BadUserInput) as caught:
             await say(database, partner, share, text)
         assert caught.value.field == "text"
+    async with database.transaction(partner.tenant, about=user(partner)) as work:
+        for unfit in ("", "x" * 2001, None):
+            # No error: it would quote a row with the id of the other tenant.
+            refused = "SELECT refused FROM isola.comment_on_share($1, $2)"
+            assert await work.texts(refused, share, unfit) == ["text"]
 
 
 @ONE_PARTNER
