@@ -121,7 +121,7 @@ def places(root: str) -> Iterator[Place]:
 
 LITERALS = {
     "ID": f'"{ids("res", 1)}"',
-    "String": '"x"',
+    "String": '"executions"',  # also the name of a meter
     "JSON": "{}",
     "Boolean": "true",
     "Date": '"2026-01-01"',

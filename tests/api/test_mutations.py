@@ -154,6 +154,7 @@ async def test_a_share_from_its_granting_to_its_end(writer: Caller) -> None:
         "id": share["id"],
         "fields": ["NAME", "DATA"],
         "note": "changed",
+        "access": "READ",
         "expiresAt": share["expiresAt"],
     }
     answer = await run(writer, "RevokeShare", shareId=share["id"])

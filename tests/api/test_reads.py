@@ -14,7 +14,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "Resource": {"id": ids("res", 1)},
     "ResourceShares": {"id": ids("res", 1)},
     "Node": {"id": ids("org", 1)},
-    "ReceivedComments": {"id": ids("shr", 1)},
+    "ReceivedComments": {"id": ids("res", 99).replace("res", "shr")},
     "Nodes": {"ids": [ids("res", 1), ids("usr", 1), "?"]},
     "SearchResources": {"filter": {"name": {"gt": "A"}}, "orderBy": [{"field": "NAME"}]},
 }
