@@ -62,7 +62,7 @@ class PriceInput:
     period: PlanPeriod = strawberry.field(description="What the amount is for.")
 
 
-@strawberry.type(description="What tenants pay, their quotas and their rates.", directives=[STAFF])
+@strawberry.type(description="What tenants pay, their quotas, limits, rates and features.", directives=[STAFF])
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
@@ -87,7 +87,7 @@ class PlanQueries:
 
 @strawberry.type
 class PlanMutations:
-    @answered("Create a plan. Without a quota or a limit for something, it has none.")
+    @answered("Create a plan. What it has no quota, limit or rate for is not limited.")
     async def create_plan(
         self,
         info: Info,

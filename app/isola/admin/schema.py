@@ -25,7 +25,7 @@ _ARGUMENTS = {
     "given": "Whether the tenant has it.",
     "grant": "The id of the access.",
     "limit": "The limit; null for none.",
-    "limits": "Limits of meters.",
+    "limits": "The limits of meters.",
     "listed": "Whether tenants that lack a feature are told that this plan has it.",
     "meter": "The name of a meter.",
     "minutes": "How long the access lasts.",

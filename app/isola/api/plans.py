@@ -129,7 +129,8 @@ class Rate:
 
 @mapped(own_plan, order=(("name", False),))
 @strawberry.type(
-    description="What the tenant pays, its quotas and its rates.", directives=[requires(Permission.PLAN_READ)]
+    description="What the tenant pays, its quotas, limits, rates and features.",
+    directives=[requires(Permission.PLAN_READ)],
 )
 class Plan:
     name: str = strawberry.field(description="The unique name.")
@@ -140,4 +141,6 @@ class Plan:
     features: list[str] = expression(_features, "The features that the tenant has, of its plan and by overrides.")
     rates: Connection[Rate] = many(source=own_rates, backward=False, description="All rates, by name.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")
-    limits: Connection[Limit] = many(source=own_limits, backward=False, description="All meters, by name.")
+    limits: Connection[Limit] = many(
+        source=own_limits, backward=False, description="All meters with their limits, by name."
+    )

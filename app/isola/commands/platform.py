@@ -17,7 +17,13 @@ platform_app = typer.Typer(
     no_args_is_help=True, help="Show and verify the platform's log; configure proofs of bindings and their key."
 )
 
-Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"])]
+Moment = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"],
+        help="a moment such as 2026-01-31T12:00Z, or a day, which begins at 00:00 UTC",
+    ),
+]
 
 
 @platform_app.command()

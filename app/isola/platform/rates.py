@@ -23,12 +23,12 @@ OF_USER = "user."
 MAX_NAME = 100
 MOST = 10**15 - 1
 """The largest rate: the largest integer in HTTP's structured fields (RFC 9651)."""
-FORM = f"expected a whole number of 1 to {MOST}, and second, minute, hour or day: 50/minute"
+FORM = f"expected a whole number from 1 to {MOST} and a period (second, minute, hour or day), such as 50/minute"
 _WRITTEN = re.compile(r"(?P<most>[1-9][0-9]{0,14})/(?P<period>second|minute|hour|day)", re.ASCII)
 
 
 class RatePeriod(StrEnum):
-    """What a rate is for.
+    """A period of a rate.
 
     SECOND: One second.
     MINUTE: One minute.
@@ -80,7 +80,7 @@ def check(names: Collection[str]) -> None:
         if name.removeprefix(OF_USER) not in known:
             general = f"{REQUESTS}, {DOCUMENTS}, {ROWS}, {BYTES}"
             raise BadUserInput(
-                f"rates: expected {general}, a permission or its subject, after {OF_USER} for each user",
+                f"rates: expected {general}, a permission or its part before the colon, or {OF_USER} and one of these",
                 "rates",
                 value=name,
             )

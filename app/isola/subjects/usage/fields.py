@@ -79,7 +79,9 @@ class UsageOrder:
 
 @strawberry.type(description="Whether an amount is within the limit of a meter.", directives=[READ])
 class UsageCheck:
-    allowed: bool = strawberry.field(description="Whether it is at present. Another may use what is left before.")
+    allowed: bool = strawberry.field(
+        description="Whether it is at the moment. Others may use what is left before it is consumed."
+    )
     used: BigInt = strawberry.field(description="What the tenant has used in the present period.")
     limit: BigInt | None = strawberry.field(description="The most in a period; null if there is no limit.")
     remaining: BigInt | None = strawberry.field(description="What is left; null if there is no limit.")
@@ -92,8 +94,10 @@ class UsageCheck:
 async def _check(
     info: Info,
     meter: Annotated[str, strawberry.argument(description="The name of the meter.")],
-    amount: Annotated[BigInt, strawberry.argument(description="What is to be used.")] = cast("BigInt", 1),  # noqa: B008  a default of the schema
-    customer: Annotated[str | None, strawberry.argument(description="A customer of the tenant.")] = None,
+    amount: Annotated[BigInt, strawberry.argument(description="The quantity that is to be used.")] = cast("BigInt", 1),  # noqa: B008  a default of the schema
+    customer: Annotated[
+        str | None, strawberry.argument(description="A customer of the tenant, for usedByCustomer.")
+    ] = None,
 ) -> UsageCheck:
     if not 1 <= amount <= MOST:
         raise BadUserInput(f"amount: expected 1 to {MOST}", "amount")
@@ -130,14 +134,14 @@ class UsageQueries:
 class UsageEventInput:
     meter: str = strawberry.field(description="The name of the meter.")
     quantity: BigInt = strawberry.field(
-        default=cast("BigInt", 1), description="From 1 to 2^53 - 1; 1 for meters that count."
+        default=cast("BigInt", 1), description="From 1 to 2^53 - 1; 1 for meters of the kinds COUNT and UNIQUE."
     )
     customer: str | None = strawberry.field(
         default=None, description="The customer of the tenant who used it: 1 to 200 characters."
     )
     properties: JSON | None = strawberry.field(
         default=None,
-        description="An object of at most 2,000 bytes. A meter of different values counts those of one property.",
+        description="An object of at most 2,000 bytes. A meter of the kind UNIQUE counts the values of one property.",
     )
     at: DateTime | None = strawberry.field(
         default=None, description="When it was used: at most 35 days ago and 5 minutes ahead; by default now."
