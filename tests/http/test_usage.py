@@ -78,6 +78,7 @@ async def test_a_limit_is_shown_checked_and_kept(alice: Client, control: Databas
         ({"quantity": 0}, "quantity"),
         ({"quantity": -1}, "quantity"),
         ({"properties": [1]}, "properties"),
+        ({"properties": {"model": "\0"}}, "properties"),
         ({"at": "2001-01-01T00:00:00Z"}, "at"),
         ({"at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, "at"),
     ],
@@ -99,6 +100,7 @@ async def test_what_is_no_quantity_or_too_much_at_once_is_refused(alice: Client)
         assert refusal(answer) == ("BAD_USER_INPUT", "input.events")
     assert (await alice.ask(CHECK, {"meter": "nothing"})).code == "NOT_FOUND"
     assert (await alice.ask(CHECK, {"meter": "executions", "amount": 0})).code == "BAD_USER_INPUT"
+    assert refusal(await alice.ask(CHECK, {"meter": "executions", "customer": "\0"})) == ("BAD_USER_INPUT", "customer")
     assert (await alice.ask(BATCH, {"input": {"events": [{"meter": "executions"}] * 1000}})).data == {
         "recordUsageBatch": {"counted": 1000}
     }

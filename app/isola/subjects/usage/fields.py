@@ -13,7 +13,7 @@ from isola.api.scalars import JSON, BigInt, DateTime, DateTimeFilter, OrderDirec
 from isola.errors import BadUserInput
 from isola.platform.plans import MOST
 from isola.query.mapping import Function, Parameters
-from isola.subjects import usage
+from isola.subjects import document, usage
 from isola.subjects.operations import each, items_of
 from isola.subjects.permissions import Permission
 
@@ -101,6 +101,7 @@ async def _check(
 ) -> UsageCheck:
     if not 1 <= amount <= MOST:
         raise BadUserInput(f"amount: expected 1 to {MOST}", "amount")
+    document.check("customer", customer)
     async with info.context.context.transaction(read_only=True) as work:
         found = await usage.allowance(work, meter)
         by_customer = None if customer is None else await usage.used_by(work, meter, customer)
@@ -180,6 +181,8 @@ class RecordUsageBatchPayload:
 def _event(given: UsageEventInput) -> usage.Event:
     if given.properties is not None and not isinstance(given.properties, Mapping):
         raise BadUserInput("properties: expected an object", "properties")
+    if given.properties:
+        document.check("properties", given.properties)
     return usage.Event(
         given.meter, given.quantity, given.customer, given.at, given.idempotency_key, given.properties or {}
     )
