@@ -16,6 +16,7 @@ from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.served import Answer, Api, Client, serving
 from tests.control.test_plans import SAM
+from tests.http.listening import listening, streaming
 from tests.http.staff import LOOK, REASON, StaffClient, admitting, token
 
 NAMES = "{ resources(first: 3) { nodes { name } } }"
@@ -141,6 +142,17 @@ async def test_bytes_are_paid_by_later_requests(api: Api, alice: Client) -> None
     assert first.data
     assert left(first) == {"bytes": 0}
     assert (await alice.ask(NAMES)).error["extensions"]["rate"]["name"] == "bytes"
+
+
+async def test_bytes_of_events_are_paid_by_later_requests(api: Api, alice: Client, bob: Client) -> None:
+    document = "query @live { resources(first: 3) { totalCount nodes { name } } }"
+    for client in (alice, bob):
+        await limit(api, client, bytes=40)
+    async with listening(alice) as listener, streaming(bob, document) as events:
+        await (await listener.subscribe(document)).next()
+        await anext(events)
+        for client in (alice, bob):
+            assert (await client.ask(NAMES)).error["extensions"]["rate"]["name"] == "bytes"
 
 
 async def test_staff_do_not_use_what_the_tenant_pays_for(api: Api, sam: StaffClient, alice: Client) -> None:

@@ -246,6 +246,11 @@ class Executor:
         if (payer := account(context)) is not None:
             await self._charging.operation(payer, [reading], values)
 
+    async def charge_event(self, event: str, context: Context) -> None:
+        """Charge the bytes of an event of a stream: later requests wait, not the stream. Raises nothing."""
+        if (payer := account(context)) is not None:
+            await self._charging.answer(payer, len(event.encode()))
+
     def is_streamed(self, operation: Operation, values: VariableValues) -> bool:
         """Whether an operation is a subscription or a live query. Raises BadUserInput if that is null."""
         if operation.type is not OperationType.QUERY:

@@ -59,7 +59,7 @@ async def stream(
                 await _send(send, _event(response.body.decode()) + _COMPLETE, more=False)
                 return None
             return response
-        await _stream(hub, caller, operation, values, scope, receive, send)
+        await _stream(executor, hub, caller, operation, values, scope, receive, send)
     except _GoneError:
         return None
     except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
@@ -68,7 +68,14 @@ async def stream(
 
 
 async def _stream(
-    hub: Hub, caller: Caller, operation: Operation, values: VariableValues, scope: Scope, receive: Receive, send: Send
+    executor: Executor,
+    hub: Hub,
+    caller: Caller,
+    operation: Operation,
+    values: VariableValues,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     async with hub.subscribed(caller, operation, values) as subscription:
         caller.end = subscription.end
@@ -85,6 +92,7 @@ async def _stream(
                     await _send(send, ":\n\n")
                     continue
                 for text in batch:
+                    await executor.charge_event(text, caller.context)
                     await _send(send, _event(text))
         except _GoneError:
             raise

@@ -196,6 +196,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
             async with self._endpoint.hub.subscribed(caller, selected, values) as subscription:
                 while True:
                     for text in await subscription.batch():
+                        await executor.charge_event(text, caller.context)
                         await self._adapter.send_text(f"{beginning}{text}}}")
         extensions = payload.get("extensions") or {}
         # Null is an invalid key: the client meant to send one.
