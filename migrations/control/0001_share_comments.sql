@@ -2,8 +2,34 @@
 -- tenant's rows: they are stored beside the shares, and each of the two reaches them only as long as the share is current.
 -- No tenant learns more about a user of the other than the tenant's slug and name.
 
+-- Whether the bound tenant reads the row of a share that it receives: see isola.shared_rows(). What a parent shares is none.
+CREATE FUNCTION isola.reads_row_of(share uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    of_subject text;
+    columns text;
+    found boolean := false;
+BEGIN
+    SELECT s.subject, string_agg(format('%I %s', a.attname, format_type(a.atttypid, NULL)), ', ' ORDER BY each.place)
+    INTO of_subject, columns
+    FROM control.live_shares s
+    JOIN control.tenants t ON t.id = s.owner_id
+    JOIN control.subjects o ON o.name = s.subject
+    CROSS JOIN unnest(o.shared) WITH ORDINALITY each (name, place)
+    JOIN pg_attribute a ON a.attrelid = to_regclass(format('%I.%I', t.home, o.relation)) AND a.attname = each.name
+    WHERE s.id = share
+    GROUP BY s.subject;
+    IF columns IS NOT NULL THEN
+        EXECUTE format(
+            'SELECT EXISTS (SELECT FROM isola.shared_rows($1, $2) r (%s, ":fields" text[], ":id" uuid, ":slug" text,'
+            ' ":name" text, ":granted_at" timestamptz, ":expires_at" timestamptz, ":note" text, ":access" text))', columns
+        ) INTO found USING of_subject, share;
+    END IF;
+    RETURN found;
+END $$;
+
 -- A current share that the bound tenant takes part in: one of its own rows, if the proved user may read the row, or one that
--- a partner made for it. None of what a parent shares with its children, whose shares nobody else is to notice.
+-- a partner made for it, as long as the tenant reads the row. None of what a parent shares with its children, whose shares nobody else is to notice.
 CREATE FUNCTION isola.share_of_bound(share uuid, own uuid)
 RETURNS TABLE (owner_id uuid, grantee_id uuid, access text, by_owner boolean) LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -12,7 +38,7 @@ BEGIN ATOMIC
     FROM control.live_shares s
     WHERE s.id = share AND CASE own
         WHEN s.owner_id THEN isola.may_read(s.owner_id, s.subject, s.row_id)
-        WHEN s.grantee_id THEN EXISTS (SELECT FROM control.sharers t WHERE t.id = s.owner_id)
+        WHEN s.grantee_id THEN isola.reads_row_of(s.id)
         ELSE false
     END;
 END;

@@ -790,6 +790,13 @@ SHARES = (
         (COMMENTS,),
     ),
     Sql(
+        "comments on rows that the partner reads no more",
+        "that comments are hidden while the user who shared the row is disabled",
+        BOTH,
+        rewritten(SHARE_OF_BOUND, "isola.reads_row_of(s.id)", "true"),
+        (COMMENTS,),
+    ),
+    Sql(
         "authors of comments that the other tenant learns",
         "that a tenant learns nothing of the users of another",
         BOTH,

@@ -166,6 +166,7 @@ AS_SHARING = (
     "isola.keep_share_rule(control.share_rules, uuid[], uuid[])",
     "isola.locked_share_rule(uuid, uuid)",
     "isola.share_rule_names()",
+    "isola.reads_row_of(uuid)",
     "isola.share_of_bound(uuid, uuid)",
     "isola.note_share_comment(control.share_comments, uuid, text)",
     "isola.has_blocked(uuid, uuid)",

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import func, update
 
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
@@ -14,6 +15,7 @@ from isola.subjects import shares
 from isola.subjects.actor import Actor
 from isola.subjects.shares import ShareAccess, comments, rules
 from isola.subjects.spans import Span, Visibility
+from isola.subjects.users import users
 from isola.testing.consent import end_partnerships, make_partners
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import PERMISSIONS, actor
@@ -139,6 +141,22 @@ async def test_after_the_end_of_the_share_the_partner_neither_reads_nor_writes(
         await delete(database, partner, said)
     if end != "suspended":
         assert await heard(database, sharer, share) == []
+
+
+@ONE_PARTNER
+async def test_while_whoever_shared_is_disabled_the_partner_neither_reads_nor_writes(
+    database: Database, sharer: Canary, partner: Canary, share: UUID
+) -> None:
+    said = await say(database, partner, share, "x")
+    disable = update(users).where(users.c.id == sharer.rows["users"]["id"])
+    await write(database, sharer, disable.values(disabled_at=func.now()))
+    assert await heard(database, partner, share) == []
+    with pytest.raises(NotFound):
+        await say(database, partner, share, "y")
+    with pytest.raises(NotFound):
+        await delete(database, partner, said)
+    await write(database, sharer, disable.values(disabled_at=None))
+    assert [text for text, *_ in await heard(database, partner, share)] == ["x"]
 
 
 @ONE_PARTNER
