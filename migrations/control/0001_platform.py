@@ -857,15 +857,16 @@ def metrics(op: Operations) -> None:
     op.create_index(None, "request_records", ["tenant_id", "at"], schema="control")
     op.create_index(None, "request_records", ["at"], schema="control", postgresql_using="brin")
     figures = ("requests", "errors", "users", "fields", "objects", "bytes", "microseconds")
-    op.create_table(
+    create_table(
+        op,
         "hourly_metrics",
         tenant(primary_key=True),
         sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in figures),
-        schema="control",
     )
     op.create_index(None, "hourly_metrics", ["hour"], schema="control")
-    op.create_table(
+    create_table(
+        op,
         "hourly_members",
         tenant(primary_key=True),
         sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
@@ -873,7 +874,6 @@ def metrics(op: Operations) -> None:
         sa.Column("member", sa.Text, primary_key=True),
         length("kind", 50),
         length("member", 100),
-        schema="control",
     )
     op.create_index(None, "hourly_members", ["hour"], schema="control")
 

@@ -69,7 +69,7 @@ hourly_metrics = Table(
     "hourly_metrics",
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    Column("hour", DateTime(timezone=True), primary_key=True),
+    moment("hour", primary_key=True, default=None),
     Column("requests", BigInteger, nullable=False),
     Column("errors", BigInteger, nullable=False),
     Column("users", BigInteger, nullable=False),
@@ -85,7 +85,7 @@ hourly_members = Table(
     "hourly_members",
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    Column("hour", DateTime(timezone=True), primary_key=True),
+    moment("hour", primary_key=True, default=None),
     # user or field
     indexed_text("kind", MAX_CODE, primary_key=True),
     indexed_text("member", MAX_MEMBER, primary_key=True),

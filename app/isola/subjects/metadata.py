@@ -82,7 +82,9 @@ def identifier() -> Column[object]:
     return Column("id", Uuid, primary_key=True, server_default=text("isola.uuid_v7()"))
 
 
-def moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
+def moment(
+    name: str, *, nullable: bool = False, default: str | None = "now()", primary_key: bool = False
+) -> Column[object]:
     """A time that ISO 8601 can express: neither infinite, nor before year 1, nor after 9999.
 
     ``default`` is an SQL expression; if not given, it is the start of the transaction.
@@ -91,6 +93,7 @@ def moment(name: str, *, nullable: bool = False, default: str | None = "now()") 
         name,
         DateTime(timezone=True),
         nullable=nullable,
+        primary_key=primary_key,
         server_default=None if default is None else text(verbatim(default)),
     )
     in_sql = quoted(name)
