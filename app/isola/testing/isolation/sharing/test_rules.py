@@ -60,7 +60,7 @@ async def make(database: Database, sharer: Canary, to: str, condition: Sequence[
 
 async def smuggle(database: Database, sharer: Canary, to: str, condition: str) -> None:
     """Make a rule by SQL alone, as no server does."""
-    sql = "SELECT made FROM isola.make_share_rule('resource', $1, NULL, NULL, NULL, '{}', $2, '{kind}', 100)"
+    sql = "SELECT made FROM isola.make_share_rule('resource', $1, NULL, NULL, NULL, 'read', '{}', $2, '{kind}', 100)"
     async with database.transaction(sharer.tenant, about=sharer.about) as work:
         assert await work._connection.fetchval(sql, to, condition) is not None
 
