@@ -1548,7 +1548,9 @@ FAMILIES = (
         "the key of proofs in a plan",
         "that the key is no constant of a plan, which everybody may print",
         BOTH,
-        rewritten("isola.family_list()", "kept := set_config(", "PERFORM set_config("),
+        # That the function sends no messages hides the plan as well.
+        rewritten("isola.family_list()", "kept := set_config(", "PERFORM set_config(")
+        + "; ALTER FUNCTION isola.family_list() RESET client_min_messages",
         (FAMILY,),
     ),
     Sql(
