@@ -125,6 +125,22 @@ def tenant(*, on_delete: str | None = None, primary_key: bool = False) -> sa.Col
     return sa.Column("tenant_id", sa.Uuid, key, nullable=False, primary_key=primary_key)
 
 
+def overrides(op: Operations, kind: str, most: int, value: sa.Column[object], *rules: sa.CheckConstraint) -> None:
+    create_table(
+        op,
+        f"{kind}_overrides",
+        tenant(primary_key=True),
+        sa.Column(kind, sa.Text, primary_key=True),
+        value,
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("ends_at", nullable=True),
+        length(kind, most),
+        *rules,
+        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
+
+
 def plans(op: Operations) -> None:
     create_table(
         op,
@@ -233,58 +249,13 @@ def directory(op: Operations) -> None:
     op.create_index(None, "tenants", ["parent_id"], schema="control")
     op.create_index(None, "tenants", ["moved_at"], schema="control", postgresql_where=sa.text("moved_at IS NOT NULL"))
     # The database reads at_most until ends_at, and the plan's limit from then on: see 0001_quotas.sql.
-    create_table(
-        op,
-        "quota_overrides",
-        tenant(primary_key=True),
-        sa.Column("quota", sa.Text, primary_key=True),
-        sa.Column("at_most", sa.BigInteger),
-        sa.Column("reason", sa.Text, nullable=False),
-        moment("created_at", default="now()"),
-        moment("ends_at", nullable=True),
-        length("quota", 100),
-        sa.CheckConstraint("at_most >= 0", name="at_most"),
-        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
-    )
-    create_table(
-        op,
-        "meter_overrides",
-        tenant(primary_key=True),
-        sa.Column("meter", sa.Text, primary_key=True),
-        sa.Column("at_most", sa.BigInteger),
-        sa.Column("reason", sa.Text, nullable=False),
-        moment("created_at", default="now()"),
-        moment("ends_at", nullable=True),
-        length("meter", 63),
-        sa.CheckConstraint("at_most >= 0", name="at_most"),
-        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
-    )
+    for kind, most in (("quota", 100), ("meter", 63)):
+        at_most = sa.CheckConstraint("at_most >= 0", name="at_most")
+        overrides(op, kind, most, sa.Column("at_most", sa.BigInteger), at_most)
     # Read with the tenant's entry: see control.entitlements() in 0001_features.sql.
-    create_table(
-        op,
-        "feature_overrides",
-        tenant(primary_key=True),
-        sa.Column("feature", sa.Text, primary_key=True),
-        sa.Column("given", sa.Boolean, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
-        moment("created_at", default="now()"),
-        moment("ends_at", nullable=True),
-        length("feature", 63),
-        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
-    )
-    create_table(
-        op,
-        "rate_overrides",
-        tenant(primary_key=True),
-        sa.Column("rate", sa.Text, primary_key=True),
-        sa.Column("value", sa.Text),
-        sa.Column("reason", sa.Text, nullable=False),
-        moment("created_at", default="now()"),
-        moment("ends_at", nullable=True),
-        length("rate", 100),
-        sa.CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value"),
-        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
-    )
+    overrides(op, "feature", 63, sa.Column("given", sa.Boolean, nullable=False))
+    form = sa.CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value")
+    overrides(op, "rate", 100, sa.Column("value", sa.Text), form)
     # Unlogged, and without a foreign key: see isola.platform.leases.
     create_table(
         op,

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import overrides, plans, platform_log, provisioning
+from isola.platform.overrides import Kind
 from isola.platform.plans import MOST, UNLIMITED
 from isola.platform.platform_log import Author
 from isola.platform.prices import PlanPeriod, Price
@@ -72,12 +73,12 @@ async def test_a_plan_has_limits_of_meters(control: Database) -> None:
 
 
 async def test_an_override_of_a_meter_leaves_the_quota_of_the_same_name(control: Database, a: Tenant) -> None:
-    for put, name in ((overrides.put, "resources"), (overrides.put_limit, "executions")):
-        made = await put(control, SAM, a, name, 9, reason="a trial")
+    for kind, name in ((Kind.QUOTA, "resources"), (Kind.METER, "executions")):
+        made = await overrides.put(control, SAM, a, kind, name, value=9, reason="a trial")
         assert (made.name, made.value) == (name, 9)
     with pytest.raises(NotFound):
-        await overrides.remove(control, SAM, a, "executions", overrides.Kind.QUOTA)
-    await overrides.remove(control, SAM, a, "executions", overrides.Kind.METER)
+        await overrides.remove(control, SAM, a, "executions", Kind.QUOTA)
+    await overrides.remove(control, SAM, a, "executions", Kind.METER)
     assert [(each.kind, each.name) for each in await overrides.every(control, a)] == [("quota", "resources")]
 
 
@@ -243,8 +244,8 @@ async def test_overrides_of_features_apply_exactly_until_their_ends(control: Dat
     now = datetime.now(UTC)
     end = now + timedelta(hours=1)
     await plans.give(control, SAM, a, "starter")
-    await overrides.put_feature(control, SAM, a, "single-sign-on", given=True, reason="a trial", ends_at=end)
-    await overrides.put_feature(control, SAM, a, "data-export", given=False, reason="misuse")
+    await overrides.put(control, SAM, a, Kind.FEATURE, "single-sign-on", value=True, reason="a trial", ends_at=end)
+    await overrides.put(control, SAM, a, Kind.FEATURE, "data-export", value=False, reason="misuse")
     entitlements = (await provisioning.named(control, a.slug)).entitlements
     during, after = entitlements.at(end - timedelta(microseconds=1)), entitlements.at(end)
     assert during == {"audit-logs", "custom-patterns", "single-sign-on"}
@@ -256,7 +257,7 @@ async def test_overrides_of_features_apply_exactly_until_their_ends(control: Dat
     assert entitlements.at(end) == {"audit-logs", "custom-patterns", "data-export"}
     assert entitlements.offering("single-sign-on") == ["enterprise"]
     with pytest.raises(BadUserInput, match="features: expected any of"):
-        await overrides.put_feature(control, SAM, a, "wings", given=True, reason="a trial")
+        await overrides.put(control, SAM, a, Kind.FEATURE, "wings", value=True, reason="a trial")
     with pytest.raises(BadUserInput, match="features: expected any of"):
         await plans.change(control, SAM, "starter", features=["wings"])
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from isola.platform import overrides, plans, provisioning
+from isola.platform.overrides import Kind
 from isola.platform.rates import Agreed, Rate, RateOverride, RatePeriod
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
@@ -209,8 +210,8 @@ async def test_overrides_apply_exactly_until_their_ends(api: Api, alice: Client)
     tenant = await limit(api, alice, requests=5)
     end = datetime.now(UTC) + timedelta(hours=1)
     more = Rate(7, RatePeriod.DAY)
-    await overrides.put_rate(api.control, SAM, tenant, "requests", more, reason="a trial", ends_at=end)
-    await overrides.put_rate(api.control, SAM, tenant, "rows", Rate(8, RatePeriod.DAY), reason="misuse")
+    await overrides.put(api.control, SAM, tenant, Kind.RATE, "requests", value=more, reason="a trial", ends_at=end)
+    await overrides.put(api.control, SAM, tenant, Kind.RATE, "rows", value=Rate(8, RatePeriod.DAY), reason="misuse")
     agreed = (await provisioning.named(api.control, tenant.slug)).entitlements.rates
     assert agreed is not None
     during, after = agreed.at(end - timedelta(microseconds=1)), agreed.at(end)

@@ -7,6 +7,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import overrides, provisioning
+from isola.platform.overrides import Kind
 from isola.platform.platform_log import Author
 from isola.testing.served import Answer, Client
 
@@ -25,7 +26,9 @@ EVENT = {"meter": "executions", "quantity": 2, "idempotencyKey": "k1", "customer
 
 async def limited(control: Database, client: Client, limit: int) -> None:
     tenant = await provisioning.named(control, client.tenant)
-    await overrides.put_limit(control, Author("staff:sam", None), tenant, "executions", limit, reason="a trial")
+    await overrides.put(
+        control, Author("staff:sam", None), tenant, Kind.METER, "executions", value=limit, reason="a trial"
+    )
 
 
 def refusal(answer: Answer) -> tuple[str | None, Any]:

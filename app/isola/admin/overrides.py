@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -89,14 +89,11 @@ class OverrideMutations:
         limit: BigInt | None = None,
         until: Until = None,
     ) -> QuotaOverride:
-        control, author = info.context.control, info.context.author
-        tenant = await provisioning.named(control, slug)
-        return _quota(await overrides.put(control, author, tenant, quota.value, limit, reason=reason, ends_at=until))
+        return _quota(await _put(info, slug, Kind.QUOTA, quota.value, limit, reason, until))
 
     @answered("End an override: the limit of the plan applies again. Returns the name of the quota.")
     async def end_quota_override(self, info: Info, slug: str, quota: QuotaName) -> QuotaName:
-        control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), quota.value, Kind.QUOTA)
+        await _remove(info, slug, Kind.QUOTA, quota.value)
         return quota
 
     @answered("Give a tenant a meter's limit instead of its plan's or its last override's, from the next use on.")
@@ -109,15 +106,11 @@ class OverrideMutations:
         limit: BigInt | None = None,
         until: Until = None,
     ) -> LimitOverride:
-        control, author = info.context.control, info.context.author
-        tenant = await provisioning.named(control, slug)
-        return _limit(await overrides.put_limit(control, author, tenant, meter, limit, reason=reason, ends_at=until))
+        return _limit(await _put(info, slug, Kind.METER, meter, limit, reason, until))
 
     @answered("End an override: the limit of the plan applies again. Returns the name of the meter.")
     async def end_limit_override(self, info: Info, slug: str, meter: str) -> str:
-        control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), meter, Kind.METER)
-        return meter
+        return await _remove(info, slug, Kind.METER, meter)
 
     @answered("Give a tenant a feature or take it away, whatever its plan or its last override says.")
     async def override_feature(
@@ -129,16 +122,11 @@ class OverrideMutations:
         reason: str,
         until: Until = None,
     ) -> FeatureOverride:
-        control, author = info.context.control, info.context.author
-        tenant = await provisioning.named(control, slug)
-        made = await overrides.put_feature(control, author, tenant, feature, given=given, reason=reason, ends_at=until)
-        return _feature(made)
+        return _feature(await _put(info, slug, Kind.FEATURE, feature, given, reason, until))
 
     @answered("End an override: what the plan says of the feature applies again. Returns its name.")
     async def end_feature_override(self, info: Info, slug: str, feature: str) -> str:
-        control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), feature, Kind.FEATURE)
-        return feature
+        return await _remove(info, slug, Kind.FEATURE, feature)
 
     @answered("Give a tenant a rate instead of its plan's, or instead of its last override; without a limit, none.")
     async def override_rate(
@@ -151,16 +139,12 @@ class OverrideMutations:
         period: RatePeriod = RatePeriod.MINUTE,
         until: Until = None,
     ) -> RateOverride:
-        control, author = info.context.control, info.context.author
-        tenant = await provisioning.named(control, slug)
-        given = None if limit is None else Rate.of(limit, period)
-        return _rate(await overrides.put_rate(control, author, tenant, rate, given, reason=reason, ends_at=until))
+        value = None if limit is None else Rate.of(limit, period)
+        return _rate(await _put(info, slug, Kind.RATE, rate, value, reason, until))
 
     @answered("End an override: what the plan says of the rate applies again. Returns its name.")
     async def end_rate_override(self, info: Info, slug: str, rate: str) -> str:
-        control, author = info.context.control, info.context.author
-        await overrides.remove(control, author, await provisioning.named(control, slug), rate, Kind.RATE)
-        return rate
+        return await _remove(info, slug, Kind.RATE, rate)
 
 
 async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
@@ -169,47 +153,47 @@ async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
     return [each for each in found if each.kind is kind]
 
 
+async def _put(
+    info: Info, slug: str, kind: Kind, name: str, value: int | Rate | None, reason: str, until: DateTime | None
+) -> Override:
+    control, author = info.context.control, info.context.author
+    tenant = await provisioning.named(control, slug)
+    return await overrides.put(control, author, tenant, kind, name, value=value, reason=reason, ends_at=until)
+
+
+async def _remove(info: Info, slug: str, kind: Kind, name: str) -> str:
+    control, author = info.context.control, info.context.author
+    await overrides.remove(control, author, await provisioning.named(control, slug), name, kind)
+    return name
+
+
 def _quota(override: Override) -> QuotaOverride:
-    return QuotaOverride(
-        name=QuotaName(override.name),
-        limit=None if override.value is None else BigInt(int(override.value)),
-        reason=override.reason,
-        created_at=DateTime(override.created_at),
-        until=moment(override.ends_at),
-        ended=override.ended,
-    )
+    return QuotaOverride(name=QuotaName(override.name), limit=_most(override), **_facts(override))
 
 
 def _limit(override: Override) -> LimitOverride:
-    return LimitOverride(
-        meter=override.name,
-        limit=None if override.value is None else BigInt(int(override.value)),
-        reason=override.reason,
-        created_at=DateTime(override.created_at),
-        until=moment(override.ends_at),
-        ended=override.ended,
-    )
+    return LimitOverride(meter=override.name, limit=_most(override), **_facts(override))
 
 
 def _feature(override: Override) -> FeatureOverride:
-    return FeatureOverride(
-        name=override.name,
-        given=bool(override.value),
-        reason=override.reason,
-        created_at=DateTime(override.created_at),
-        until=moment(override.ends_at),
-        ended=override.ended,
-    )
+    return FeatureOverride(name=override.name, given=bool(override.value), **_facts(override))
 
 
 def _rate(override: Override) -> RateOverride:
     rate = None if override.value is None else Rate.parse(str(override.value))
-    return RateOverride(
-        name=override.name,
-        limit=None if rate is None else BigInt(rate.most),
-        period=None if rate is None else rate.period,
-        reason=override.reason,
-        created_at=DateTime(override.created_at),
-        until=moment(override.ends_at),
-        ended=override.ended,
-    )
+    limit, period = (None, None) if rate is None else (BigInt(rate.most), rate.period)
+    return RateOverride(name=override.name, limit=limit, period=period, **_facts(override))
+
+
+def _most(override: Override) -> BigInt | None:
+    return None if override.value is None else BigInt(int(override.value))
+
+
+def _facts(override: Override) -> dict[str, Any]:
+    """What all overrides have."""
+    return {
+        "reason": override.reason,
+        "created_at": DateTime(override.created_at),
+        "until": moment(override.ends_at),
+        "ended": override.ended,
+    }

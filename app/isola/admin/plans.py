@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import strawberry
 
@@ -12,6 +12,8 @@ from isola.errors import BadUserInput
 from isola.platform import plans, rates as plan_rates
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.rates import RatePeriod
+
+Most = TypeVar("Most")
 
 described_enum(PlanPeriod)
 described_enum(RatePeriod)
@@ -111,7 +113,7 @@ class PlanMutations:
             price=_price(price),
             features=features,
             listed=listed,
-            rates={rate: most for rate, most in _rates_by_name(rates).items() if most is not None},
+            rates=_set(_rates_by_name(rates or [])),
         )
         return _plan(made)
 
@@ -140,7 +142,7 @@ class PlanMutations:
             price=paid,
             features="unchanged" if features is strawberry.UNSET else features,
             listed=listed,
-            rates=_rates_by_name(rates),
+            rates=_rates_by_name(rates or []),
         )
         return _plan(changed)
 
@@ -162,23 +164,20 @@ def _limits_by_name(inputs: Sequence[LimitInput]) -> dict[str, int | None]:
     return _once("limits", [(each.meter, each.limit) for each in inputs])
 
 
-def _once(field: str, pairs: Sequence[tuple[str, int | None]]) -> dict[str, int | None]:
+def _rates_by_name(inputs: Sequence[RateInput]) -> dict[str, plan_rates.Rate | None]:
+    of = plan_rates.Rate.of
+    return _once("rates", [(each.name, None if each.limit is None else of(each.limit, each.period)) for each in inputs])
+
+
+def _once(field: str, pairs: Sequence[tuple[str, Most]]) -> dict[str, Most]:
     limits = dict(pairs)
     if len(limits) < len(pairs):
         raise BadUserInput(f"{field}: expected each name once", field)
     return limits
 
 
-def _set(limits: Mapping[str, int | None]) -> dict[str, int]:
+def _set(limits: Mapping[str, Most | None]) -> dict[str, Most]:
     return {name: most for name, most in limits.items() if most is not None}
-
-
-def _rates_by_name(inputs: Sequence[RateInput] | None) -> dict[str, plan_rates.Rate | None]:
-    given = inputs or []
-    by_name = {each.name: None if each.limit is None else plan_rates.Rate.of(each.limit, each.period) for each in given}
-    if len(by_name) < len(given):
-        raise BadUserInput("rates: expected each name once", "rates")
-    return by_name
 
 
 def _price(given: PriceInput | None) -> Price | None:

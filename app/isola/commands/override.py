@@ -1,8 +1,9 @@
 """Commands for limits, rates and features of single tenants."""
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,28 +51,24 @@ def put(
     from datetime import UTC
 
     from isola.platform import overrides, platform_log, provisioning
+    from isola.platform.overrides import Kind
 
-    if len([*(quota or ()), *(limit or ()), *(rate or ()), *(feature or ())]) != 1:
+    parsed: dict[Kind, Mapping[str, Any]] = {
+        Kind.QUOTA: parse_quotas(quota),
+        Kind.METER: parse_limits(limit),
+        Kind.FEATURE: _parse_features(feature),
+        Kind.RATE: parse_rates(rate),
+    }
+    wanted = [(kind, name, value) for kind, values in parsed.items() for name, value in values.items()]
+    if len(wanted) != 1:
         raise typer.BadParameter("expected one of --quota, --limit, --rate and --feature")
-    limits, switched = {**parse_quotas(quota), **parse_limits(limit)}, _parse_feature(feature[0] if feature else None)
-    put_limit = overrides.put if quota else overrides.put_limit
-    rates = parse_rates(rate)
+    [(kind, name, value)] = wanted
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenant, by = await provisioning.named(control, slug), platform_log.operator()
-            if rates:
-                [(name, given_rate)] = rates.items()
-                made = await overrides.put_rate(control, by, tenant, name, given_rate, reason=reason, ends_at=ends_at)
-            elif switched is None:
-                [(name, most)] = limits.items()
-                made = await put_limit(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
-            else:
-                name, given = switched
-                made = await overrides.put_feature(
-                    control, by, tenant, name, given=given, reason=reason, ends_at=ends_at
-                )
+            made = await overrides.put(control, by, tenant, kind, name, value=value, reason=reason, ends_at=ends_at)
         end = "" if made.ends_at is None else f" until {made.ends_at.isoformat()}"
         typer.echo(f"tenant {slug} has the {made.kind} {made.name}={_value(made)}{end}")
 
@@ -118,13 +115,14 @@ def remove(
     act(run)
 
 
-def _parse_feature(option: str | None) -> tuple[str, bool] | None:
-    if option is None:
-        return None
-    name, _, value = option.partition("=")
-    if value not in {"on", "off"}:
-        raise typer.BadParameter(f"--feature {option[:80]!r}: expected <name>=on or <name>=off")
-    return name, value == "on"
+def _parse_features(options: list[str] | None) -> dict[str, bool]:
+    features: dict[str, bool] = {}
+    for option in options or ():
+        name, _, value = option.partition("=")
+        if value not in {"on", "off"} or name in features:
+            raise typer.BadParameter(f"--feature {option[:80]!r}: expected <name>=on or <name>=off, each once")
+        features[name] = value == "on"
+    return features
 
 
 def _value(override: "Override") -> str:

@@ -4,7 +4,7 @@ The database uses a limit where it uses the plan's, up to its very end: see migr
 and rates come with the tenant's entry in the directory: see isola.platform.entitlements.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -102,6 +102,14 @@ _TABLES: Mapping[Kind, tuple[Table, str]] = {
 _SHOWN = {Kind.QUOTA: "limit", Kind.METER: "limit", Kind.FEATURE: "given", Kind.RATE: "limit"}
 
 
+_CHECKS: Mapping[Kind, Callable[[Mapping[str, Any]], None]] = {
+    Kind.QUOTA: plans.check_quotas,
+    Kind.METER: plans.check_limits,
+    Kind.FEATURE: plans.check_features,
+    Kind.RATE: plans.check_rates,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """An exception for a tenant: a limit or a rate, None for none, or whether it has a feature.
@@ -135,84 +143,21 @@ async def put(
     control: Database,
     by: Author,
     tenant: Tenant,
-    quota: str,
-    at_most: int | None,
+    kind: Kind,
+    name: str,
     *,
+    value: int | Rate | None,
     reason: str,
     ends_at: datetime | None = None,
 ) -> Override:
-    """Give a tenant a limit of its own, instead of the plan's or of its earlier override. None for no limit.
+    """Give a tenant something else than its plan or its earlier override says: see ``Override``. Existing data stays.
 
     Raises BadUserInput naming the invalid input, and NotFound for a tenant that was deleted.
     """
-    plans.check_quotas({quota: at_most})
-    made = await _put(control, by, tenant, Kind.QUOTA, quota, at_most, reason, ends_at)
-    await plans.recount(control, tenant)
-    return made
-
-
-async def put_limit(
-    control: Database,
-    by: Author,
-    tenant: Tenant,
-    meter: str,
-    at_most: int | None,
-    *,
-    reason: str,
-    ends_at: datetime | None = None,
-) -> Override:
-    """Give a tenant a limit of a meter of its own, from the next use on. None for no limit. Raises as ``put``."""
-    plans.check_limits({meter: at_most})
-    return await _put(control, by, tenant, Kind.METER, meter, at_most, reason, ends_at)
-
-
-async def put_feature(
-    control: Database,
-    by: Author,
-    tenant: Tenant,
-    feature: str,
-    *,
-    given: bool,
-    reason: str,
-    ends_at: datetime | None = None,
-) -> Override:
-    """Give a tenant a feature or take it away, whatever its plan or an earlier override says. Raises as ``put``."""
-    plans.check_features([feature])
-    return await _put(control, by, tenant, Kind.FEATURE, feature, given, reason, ends_at)
-
-
-async def put_rate(
-    control: Database,
-    by: Author,
-    tenant: Tenant,
-    name: str,
-    rate: Rate | None,
-    *,
-    reason: str,
-    ends_at: datetime | None = None,
-) -> Override:
-    """Give a tenant a rate of its own, instead of the plan's or of its earlier override. None for no limit.
-
-    Raises as ``put``.
-    """
-    plans.check_rates({name: rate})
-    value = None if rate is None else str(rate)
-    return await _put(control, by, tenant, Kind.RATE, name, value, reason, ends_at)
-
-
-async def _put(
-    control: Database,
-    by: Author,
-    tenant: Tenant,
-    kind: Kind,
-    name: str,
-    value: int | str | None,
-    reason: str,
-    ends_at: datetime | None,
-) -> Override:
+    _CHECKS[kind]({name: value})
     reason = names.checked("reason", reason, MAX_REASON)
     table, column = _TABLES[kind]
-    values = {column: value, "reason": reason, "ends_at": ends_at}
+    values = {column: str(value) if isinstance(value, Rate) else value, "reason": reason, "ends_at": ends_at}
     new = upsert(table).values({"tenant_id": tenant.id, kind: name, **values})
     replaced = new.on_conflict_do_update(
         index_elements=[table.c.tenant_id, table.c[kind]], set_={**values, "created_at": func.now()}
@@ -225,6 +170,8 @@ async def _put(
         await transaction.execute(replaced)
         [made] = await _rows(transaction, kind, *_own(tenant, kind, name))
         await _note(transaction, by, tenant, Action.TENANT_OVERRIDE, before, made)
+    if kind is Kind.QUOTA:
+        await plans.recount(control, tenant)
     return made
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import overrides, provisioning
+from isola.platform.overrides import Kind
 from isola.platform.platform_log import Author
 from isola.subjects.permissions import Role
 from isola.testing.served import Answer, Api, Client
@@ -105,7 +106,7 @@ async def test_agents_of_others_are_not_there(alice: Client, bob: Client) -> Non
 
 async def test_each_execution_is_one_of_those_that_the_plan_allows_in_a_month(alice: Client, control: Database) -> None:
     tenant = await provisioning.named(control, alice.tenant)
-    await overrides.put_limit(control, Author("staff:sam", None), tenant, "executions", 2, reason="a trial")
+    await overrides.put(control, Author("staff:sam", None), tenant, Kind.METER, "executions", value=2, reason="a trial")
     agent = await made(alice)
     answers = await asyncio.gather(
         *(alice.ask(EXECUTE, {"input": {"id": agent, "input": {}}}) for _ in range(6)),

@@ -15,6 +15,7 @@ from isola.database.failures import NO_PLACE
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, NotFound, QuotaExceeded
 from isola.platform import importing, overrides, plans, platform_log
+from isola.platform.overrides import Kind
 from isola.platform.shares import shares as share_table
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.tenants import Tenant
@@ -356,7 +357,7 @@ async def test_a_tenant_has_the_limit_of_its_override_exactly_until_that_ends(
             async with database.transaction(tenant, about=scene.actor.reader) as work:
                 await take(work, scene)
 
-    await overrides.put(control, SOMEBODY, tenant, "resources", 3, reason="a trial", ends_at=end)
+    await overrides.put(control, SOMEBODY, tenant, Kind.QUOTA, "resources", value=3, reason="a trial", ends_at=end)
     assert (await limit(end - timedelta(microseconds=1)), await limit(end)) == (3, 1)
     await add(3)
     async with owner.unbound() as work:
@@ -364,7 +365,7 @@ async def test_a_tenant_has_the_limit_of_its_override_exactly_until_that_ends(
         await work.execute(update(overrides.quota_overrides).values(ends_at=func.now()))
     await add(0)
     assert [each.ended for each in await overrides.every(control, tenant)] == [True]
-    await overrides.put(control, SOMEBODY, tenant, "resources", None, reason="a friend")
+    await overrides.put(control, SOMEBODY, tenant, Kind.QUOTA, "resources", value=None, reason="a friend")
     assert (await limit(end - timedelta(days=1)), await limit(end + timedelta(days=9999))) == (None, None)
     async with database.transaction(tenant, about=scene.actor.reader) as work:
         await take(work, scene)
@@ -384,7 +385,7 @@ async def test_an_override_limits_a_tenant_whose_plan_does_not_and_no_other(
             await take(work, scene)
 
     await add()
-    await overrides.put(control, SOMEBODY, scene.tenant, "resources", 2, reason="it does not pay")
+    await overrides.put(control, SOMEBODY, scene.tenant, Kind.QUOTA, "resources", value=2, reason="it does not pay")
     await add()
     with pytest.raises(QuotaExceeded, match="resources: the limit is 2"):
         await add()
@@ -392,7 +393,7 @@ async def test_an_override_limits_a_tenant_whose_plan_does_not_and_no_other(
     await overrides.remove(control, SOMEBODY, scene.tenant, "resources")
     await add()
     # What was added without a limit is counted.
-    await overrides.put(control, SOMEBODY, scene.tenant, "resources", 3, reason="it does not pay")
+    await overrides.put(control, SOMEBODY, scene.tenant, Kind.QUOTA, "resources", value=3, reason="it does not pay")
     with pytest.raises(QuotaExceeded):
         await add()
 
@@ -401,8 +402,8 @@ async def test_overrides_are_logged_by_the_platform_and_in_the_tenant(
     database: Database, control: Database, scene: Scene
 ) -> None:
     end = _later()
-    await overrides.put(control, SOMEBODY, scene.tenant, "users", 5, reason="a trial", ends_at=end)
-    await overrides.put(control, SOMEBODY, scene.tenant, "users", None, reason="a friend")
+    await overrides.put(control, SOMEBODY, scene.tenant, Kind.QUOTA, "users", value=5, reason="a trial", ends_at=end)
+    await overrides.put(control, SOMEBODY, scene.tenant, Kind.QUOTA, "users", value=None, reason="a friend")
     await overrides.remove(control, SOMEBODY, scene.tenant, "users")
     trial = {"limit": 5, "reason": "a trial", "until": end.isoformat()}
     friend = {"limit": None, "reason": "a friend", "until": None}
@@ -433,7 +434,9 @@ async def test_an_invalid_override_is_refused(control: Database, scene: Scene) -
         ("users", 1, "a trial", past, "until"),
     ):
         with pytest.raises(BadUserInput) as refused:
-            await overrides.put(control, SOMEBODY, scene.tenant, quota, most, reason=reason, ends_at=ends_at)
+            await overrides.put(
+                control, SOMEBODY, scene.tenant, Kind.QUOTA, quota, value=most, reason=reason, ends_at=ends_at
+            )
         assert refused.value.field == field
     assert await overrides.every(control, scene.tenant) == []
 

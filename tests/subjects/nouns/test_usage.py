@@ -11,6 +11,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, QuotaExceeded
 from isola.platform import overrides, plans
+from isola.platform.overrides import Kind
 from isola.platform.platform_log import Author
 from isola.platform.tenants import Tenant
 from isola.subjects import meters, usage
@@ -64,7 +65,7 @@ async def limited(control: Database, tenant: Tenant, limit: int | None, meter: s
         if not known:
             await work.value(sql, tenant.id, meter, limit)
     if known:
-        await overrides.put_limit(control, BY, tenant, meter, limit, reason="test")
+        await overrides.put(control, BY, tenant, Kind.METER, meter, value=limit, reason="test")
 
 
 async def record(database: Database, tenant: Tenant, *events: Event, within_limit: bool = False) -> int:
