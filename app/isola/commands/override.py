@@ -53,16 +53,15 @@ def put(
     from isola.platform import overrides, platform_log, provisioning
     from isola.platform.overrides import Kind
 
+    if len([*(quota or ()), *(limit or ()), *(feature or ()), *(rate or ())]) != 1:
+        raise typer.BadParameter("expected one of --quota, --limit, --rate and --feature")
     parsed: dict[Kind, Mapping[str, Any]] = {
         Kind.QUOTA: parse_quotas(quota),
         Kind.METER: parse_limits(limit),
         Kind.FEATURE: _parse_features(feature),
         Kind.RATE: parse_rates(rate),
     }
-    wanted = [(kind, name, value) for kind, values in parsed.items() for name, value in values.items()]
-    if len(wanted) != 1:
-        raise typer.BadParameter("expected one of --quota, --limit, --rate and --feature")
-    [(kind, name, value)] = wanted
+    [(kind, name, value)] = [(kind, *each) for kind, values in parsed.items() for each in values.items()]
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
@@ -119,8 +118,8 @@ def _parse_features(options: list[str] | None) -> dict[str, bool]:
     features: dict[str, bool] = {}
     for option in options or ():
         name, _, value = option.partition("=")
-        if value not in {"on", "off"} or name in features:
-            raise typer.BadParameter(f"--feature {option[:80]!r}: expected <name>=on or <name>=off, each once")
+        if value not in {"on", "off"}:
+            raise typer.BadParameter(f"--feature {option[:80]!r}: expected <name>=on or <name>=off")
         features[name] = value == "on"
     return features
 
