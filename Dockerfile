@@ -11,7 +11,7 @@ COPY docs docs
 COPY benchmarks/results/standard.jsonl benchmarks/results/
 # The lock file holds versions for development too; as a constraint it pins only what the server needs. pip
 # compiles what it installs: the root filesystem can be read-only.
-RUN pip install --no-cache-dir --constraint requirements.lock .
+RUN pip install --no-cache-dir --constraint requirements.lock ".[otel]"
 
 # By its number: what runs images can see that it is not root.
 USER 10001

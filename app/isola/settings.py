@@ -261,6 +261,11 @@ class Settings(BaseSettings, TokenSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="where /metrics listens: never for strangers")
 
+    otlp: bool = Field(
+        default=False,
+        description="send traces and metrics by OTLP over HTTP, as the variables OTEL_… say: needs isola[otel]",
+    )
+
     request_record_days: int | None = Field(
         default=None,
         ge=1,

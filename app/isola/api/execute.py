@@ -333,12 +333,17 @@ class Executor:
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
             return answered(await self._core(operation, values, None, request))
+        planned = self._plan(operation, values, context)
+        if isinstance(planned, Reading):
+            return replace(await self._query(operation, values, planned, context, visitor), is_read=True)
+        return await self._mutate(operation, values, planned, context, visitor, keyed)
+
+    def _plan(self, operation: Operation, values: VariableValues, context: Context) -> Reading | Mapping[str, Reading]:
+        """What a query reads, or what each field of a mutation reads after its change."""
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
         if isinstance(plans, ReadPlan):
-            reading = self.compiler.read(plans, values, context.principal)
-            return replace(await self._query(operation, values, reading, context, visitor), is_read=True)
-        readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
-        return await self._mutate(operation, values, readings, context, visitor, keyed)
+            return self.compiler.read(plans, values, context.principal)
+        return {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
 
     async def _query(
         self,

@@ -454,12 +454,15 @@ def application(
     further: Sequence[BaseRoute] = (),
     page: ASGIApp | None = None,
     observers: Sequence[Observer] = (),
+    *,
+    tracing: bool = False,
 ) -> ASGIApp:
     """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
 
     If the path is a tenant source, ``/t/<tenant>/graphql`` serves the same as ``/graphql``. ``further`` routes are
     served as well. ``hub`` follows subscriptions: over WebSockets, and as events in answers. ``page`` is the answer to
-    browsers that open ``/graphql``; None for no such page. ``observers`` get each HTTP request when it has ended.
+    browsers that open ``/graphql``; None for no such page. ``observers`` get each HTTP request when it has ended,
+    with ``tracing`` with its timed parts.
     """
 
     async def livez(_: Request) -> Response:
@@ -519,7 +522,7 @@ def application(
             await starlette(scope, receive, send)
 
     counting = settings.request_record_days is not None
-    return observed(direct, observers, counting=counting)
+    return observed(direct, observers, counting=counting, tracing=tracing)
 
 
 @dataclass(frozen=True, slots=True)

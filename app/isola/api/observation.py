@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from isola.api.stages import Stages, begin
 from isola.identity.authentication import Principal
 from isola.query.documents import Operation
 
@@ -22,7 +23,7 @@ class Observation:
     ``endpoint`` is ``graphql``, ``rest``, ``admin``, or ``other`` for all other paths. ``code`` is that of the first
     error in the response, and ``size`` the bytes of its body, before compression. ``objects`` is the number of JSON
     objects in it, if ``counting``; a text that ends with ``{`` counts as well. ``streamed``: the response was a stream
-    of events, so its duration is that of a subscription.
+    of events, so its duration is that of a subscription. ``stages`` are its timed parts, if traces are on.
     """
 
     endpoint: str = "other"
@@ -35,6 +36,7 @@ class Observation:
     seconds: float = 0.0
     counting: bool = False
     objects: int = 0
+    stages: Stages | None = None
 
     def answered(self, status: int, body: bytes, code: str | None) -> None:
         self.status, self.size, self.code = status, len(body), code or OK
@@ -58,10 +60,12 @@ def observation_of(scope: Scope) -> Observation:
     return observation
 
 
-def observed(application: ASGIApp, observers: Sequence[Observer], *, counting: bool = False) -> ASGIApp:
+def observed(
+    application: ASGIApp, observers: Sequence[Observer], *, counting: bool = False, tracing: bool = False
+) -> ASGIApp:
     """The application, each of whose HTTP requests is observed. Without observers it is the same application.
 
-    ``counting``: the objects in responses are counted.
+    ``counting``: the objects in responses are counted. ``tracing``: the parts of requests are timed.
     """
     if not observers:
         return application
@@ -71,6 +75,8 @@ def observed(application: ASGIApp, observers: Sequence[Observer], *, counting: b
             await application(scope, receive, send)
             return
         observation = scope[_KEY] = Observation(counting=counting)
+        if tracing:
+            observation.stages = begin(scope)
         began = perf_counter()
         try:
             await application(scope, receive, send)

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 if TYPE_CHECKING:
     from isola.server.installation import Installation
     from isola.settings import Settings
+    from isola.telemetry.otlp import Exporter
 
 INTERRUPTED = 130  # the exit status that shells use for Ctrl-C
 
@@ -65,6 +66,19 @@ def _settings_named() -> Iterator[None]:
                 named = f"ISOLA_{setting.upper()} in the environment"
                 error.message = f"No such option: {unknown}. It is a setting: {named}."
         raise
+
+
+def exporter(settings: "Settings") -> "Exporter | None":
+    """What sends traces and metrics, if the settings ask for it. Raises OperatorError if it is not installed."""
+    if not settings.otlp:
+        return None
+    try:
+        from isola.telemetry.otlp import Exporter
+    except ModuleNotFoundError as error:
+        from isola.errors import OperatorError
+
+        raise OperatorError("ISOLA_OTLP needs further packages: pip install isola[otel]") from error
+    return Exporter()
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ from isola.commands.adopt import adopt
 from isola.commands.advise import advise
 from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
-from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, out
+from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, exporter, out
 from isola.commands.federation import federation
 from isola.commands.isolation import isolation
 from isola.commands.metrics import metrics_app
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from isola.platform import migrations
     from isola.server import listener as server
     from isola.server.installation import Installation
+    from isola.telemetry.otlp import Exporter
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(tenant_app, name="tenant")
@@ -111,8 +112,9 @@ def serve() -> None:
             # The embedded database has no operator who migrates it.
             async with await installed.owner(4) as owner:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
-        await _serve(installed, listener, scraped)
+        await _serve(installed, listener, scraped, sent)
 
+    sent = exporter(settings)
     with server.bound(settings) as listener, server.bound_for_metrics(settings) as scraped:
         act(run, settings=settings, serving=True)
 
@@ -137,8 +139,9 @@ def demo() -> None:
                 await demonstration.furnish(owner, tenants, installed.strategies)
         admitting, password = demonstration.admit(settings)
         demonstration.explain(settings, f"{listener.url}/graphql", password)
-        await _serve(replace(installed, settings=admitting), listener, scraped, demonstration.trials())
+        await _serve(replace(installed, settings=admitting), listener, scraped, sent, demonstration.trials())
 
+    sent = exporter(settings)
     with server.bound(settings) as listener, server.bound_for_metrics(settings) as scraped:
         act(run, settings=settings, serving=True)
 
@@ -147,6 +150,7 @@ async def _serve(
     installed: "Installation",
     listener: "server.Listener",
     scraped: "server.Listener | None",
+    sent: "Exporter | None",
     trials: "Sequence[Trial]" = (),
 ) -> None:
     from contextlib import nullcontext
@@ -155,9 +159,12 @@ async def _serve(
     from isola.server.operator import operating
     from isola.telemetry.exposition import PATH, Metrics
 
-    metrics = None if scraped is None else Metrics()
+    metrics = None if sent is None else sent.metrics
+    if metrics is None and scraped is not None:
+        metrics = Metrics()
     async with (
-        application(installed, trials, metrics) as served,
+        nullcontext() if sent is None else sent.running() as traces,
+        application(installed, trials, metrics, traces) as served,
         operating(installed),
         nullcontext() if scraped is None or metrics is None else scraped.beside(metrics),
     ):

@@ -22,7 +22,6 @@ from isola.database.transactions import Database
 from isola.errors import BadUserInput, OperatorError
 from isola.identity import issuers, openid, passwords as password_file, signing
 from isola.identity.api_keys import KeyVerifier, Mint
-from isola.identity.authentication import Authenticator
 from isola.identity.choices import SignInChoices
 from isola.identity.descendants import Descendants
 from isola.identity.federation import Federation
@@ -63,6 +62,7 @@ from isola.settings import Settings
 from isola.telemetry.exposition import Metrics
 from isola.telemetry.records import Recorder
 from isola.telemetry.resources import Caches, Pools, Records, Subscriptions
+from isola.telemetry.traced import TRACED, UNTRACED
 from isola.webhooks import endpoints
 from isola.webhooks.delivery import Delivery
 from isola.webhooks.sending import Sender
@@ -78,11 +78,15 @@ FOLLOWING = 4
 
 @asynccontextmanager
 async def application(
-    installed: Installation, trials: Sequence[Trial] = (), metrics: Metrics | None = None
+    installed: Installation,
+    trials: Sequence[Trial] = (),
+    metrics: Metrics | None = None,
+    traces: Observer | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The server's application, ready for requests; its databases are open as long as the context is.
 
-    The home page of the open profile presents ``trials``. ``metrics`` gets what there is to measure.
+    The home page of the open profile presents ``trials``. ``metrics`` gets what there is to measure, and
+    ``traces`` each request with its timed parts.
 
     Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and
     for unusable keys; Unavailable when the database cannot be reached.
@@ -97,7 +101,11 @@ async def application(
     passwords = password_file.from_settings(settings)
     providers = openid.from_settings(settings)
     hosts = Hosts(settings)
-    async with await installed.control() as control, await installed.tenants() as tenants:
+    kinds = UNTRACED if traces is None else TRACED
+    async with (
+        await installed.control(kind=kinds.database) as control,
+        await installed.tenants(kind=kinds.database) as tenants,
+    ):
         async with tenants.unbound() as work:
             await logins.refuse_dangerous(work)
         async with control.unbound() as work:
@@ -146,7 +154,7 @@ async def application(
                 sign_ins,
                 settings.directory_ttl,
             )
-            authenticator = Authenticator(
+            authenticator = kinds.authenticator(
                 Resolution(settings, hosts),
                 tokens,
                 KeyVerifier(mint, api_keys, sign_ins.refuse),
@@ -198,6 +206,7 @@ async def application(
             )
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(
+                kinds.executor,
                 settings,
                 secret,
                 services,
@@ -221,7 +230,6 @@ async def application(
                 )
             # In production there is nothing for browsers.
             browsed = [] if settings.production else pages.routes(trusted.read(settings.trusted_documents), trials)
-            graphiql = None if settings.production else pages.serve_graphiql
             further = [*administration, *rest.routes(paths, settings, authenticator, executor, tenants), *browsed]
             following_feeds = Hub.open(
                 executor,
@@ -248,8 +256,9 @@ async def application(
                     control,
                     hub,
                     further,
-                    graphiql,
-                    _observers(metrics, recorder, pools, executor, hub),
+                    None if settings.production else pages.serve_graphiql,
+                    _observers(metrics, recorder, traces, pools, executor, hub),
+                    tracing=traces is not None,
                 )
 
 
@@ -266,11 +275,16 @@ async def _upkeep(background: Database, visiting: Database) -> AsyncIterator[Non
 
 
 def _observers(
-    metrics: Metrics | None, recorder: Recorder | None, pools: Mapping[str, Database], executor: Executor, hub: Hub
+    metrics: Metrics | None,
+    recorder: Recorder | None,
+    traces: Observer | None,
+    pools: Mapping[str, Database],
+    executor: Executor,
+    hub: Hub,
 ) -> Sequence[Observer]:
     if metrics is not None:
         metrics.add(Pools(pools), Caches(executor), Subscriptions(hub), Records(recorder))
-    return [each for each in (None if metrics is None else metrics.requests, recorder) if each is not None]
+    return [each for each in (None if metrics is None else metrics.requests, recorder, traces) if each is not None]
 
 
 def _delivery(
@@ -281,6 +295,7 @@ def _delivery(
 
 
 def _executor(
+    kind: type[Executor],
     settings: Settings,
     secret: bytes,
     services: Services,
@@ -293,7 +308,7 @@ def _executor(
     """``documents`` are trusted in addition to those in the settings."""
     known = [*trusted.read(settings.trusted_documents), *documents]
     try:
-        return Executor(
+        return kind(
             model,
             secret=secret,
             services=services,

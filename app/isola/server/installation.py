@@ -33,20 +33,20 @@ class Installation:
             raise OperatorError("this needs the owner's address: set ISOLA_DATABASE_URL")
         return await Database.open(self.addresses.owner, size=connections, wait=10, statement_timeout=OWNER_TIMEOUT)
 
-    async def control(self, connections: int = CONTROL_CONNECTIONS) -> Database:
+    async def control(self, connections: int = CONTROL_CONNECTIONS, kind: type[Database] = Database) -> Database:
         """The control plane's connections."""
-        return await self._opened(self.addresses.control, connections)
+        return await self._opened(self.addresses.control, connections, kind)
 
-    async def tenants(self, connections: int | None = None) -> Database:
+    async def tenants(self, connections: int | None = None, kind: type[Database] = Database) -> Database:
         """The connections of tenant traffic; as many as the settings say, if None."""
-        return await self._opened(self.addresses.tenant, connections or self.settings.pool_size)
+        return await self._opened(self.addresses.tenant, connections or self.settings.pool_size, kind)
 
     async def _binding_key(self) -> BindingKey:
         async with await self.control(1) as control, control.unbound() as work:
             return await secrets.binding_key(work)
 
-    async def _opened(self, address: str, connections: int) -> Database:
-        return await Database.open(
+    async def _opened(self, address: str, connections: int, kind: type[Database]) -> Database:
+        return await kind.open(
             address,
             self.strategies,
             self._binding_key,

@@ -1,5 +1,6 @@
 """The metrics of a server process, as an application that Prometheus scrapes: ``/metrics``."""
 
+from collections.abc import Iterable
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -30,9 +31,13 @@ class Metrics:
         for each in collectors:
             self._registry.register(each)
 
+    def families(self) -> Iterable[Metric]:
+        """All metrics, with what they are now. To be called on the event loop, so that no counter changes meanwhile."""
+        return self._registry.collect()
+
     def names(self) -> frozenset[str]:
         """The names of all samples that a scrape can have."""
-        return frozenset(sample.name for metric in self._registry.collect() for sample in metric.samples)
+        return frozenset(sample.name for metric in self.families() for sample in metric.samples)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer GET of ``/metrics`` in the text format of Prometheus or OpenMetrics, as the client prefers."""

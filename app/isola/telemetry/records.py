@@ -150,15 +150,15 @@ def _records(batch: Sequence[tuple[float, Observation]]) -> tuple[Sequence[Recor
         if principal is None:
             continue
         tenant, user, hour = principal.tenant.id, principal.user_id, int(at) // _HOUR * _HOUR
-        described = _NOTHING if operation is None else operation.once("record", _described, operation)
+        about = _NOTHING if operation is None else described(operation)
         records.append(
             Record(
                 at,
                 tenant,
                 user,
-                described.kind,
-                described.name,
-                " ".join(described.fields),
+                about.kind,
+                about.name,
+                " ".join(about.fields),
                 observation.code,
                 round(observation.seconds * 1_000_000),
                 observation.objects,
@@ -166,8 +166,14 @@ def _records(batch: Sequence[tuple[float, Observation]]) -> tuple[Sequence[Recor
             )
         )
         members.add(Member(tenant, hour, "user", str(user)))
-        members.update(Member(tenant, hour, "field", field[:MAX_MEMBER]) for field in described.fields)
+        members.update(Member(tenant, hour, "field", field[:MAX_MEMBER]) for field in about.fields)
     return records, members
+
+
+def described(operation: Operation) -> Described:
+    """What records and traces have of an operation. Computed once for each that is cached."""
+    described_once: Described = operation.once("record", _described, operation)
+    return described_once
 
 
 def _described(operation: Operation) -> Described:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from isola.api.observation import Observer
 from isola.database.transactions import Database
 from isola.identity.tokens import mint
 from isola.platform import provisioning
@@ -162,8 +163,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(copy: Copy, settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Api]:
-    """Serve a database with these settings. ``metrics`` gets what there is to measure."""
+async def serving(
+    copy: Copy, settings: Settings, metrics: Metrics | None = None, traces: Observer | None = None
+) -> AsyncIterator[Api]:
+    """Serve a database with these settings. ``metrics`` and ``traces`` are those of the application."""
     with modes.between(copy.where.tenant) as address:
         cached = settings.statement_cache and modes.STATEMENT_CACHE
         installed = Installation(
@@ -171,13 +174,13 @@ async def serving(copy: Copy, settings: Settings, metrics: Metrics | None = None
             replace(copy.where, tenant=address),
             copy.strategies,
         )
-        async with _served(installed, metrics) as api:
+        async with _served(installed, metrics, traces) as api:
             yield api
 
 
 @asynccontextmanager
-async def _served(installed: Installation, metrics: Metrics | None) -> AsyncIterator[Api]:
-    async with application(installed, metrics=metrics) as served:
+async def _served(installed: Installation, metrics: Metrics | None, traces: Observer | None) -> AsyncIterator[Api]:
+    async with application(installed, metrics=metrics, traces=traces) as served:
         # asyncio sets TCP_NODELAY only if the socket's protocol is given.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
