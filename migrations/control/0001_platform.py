@@ -594,6 +594,8 @@ def changes_and_sessions(op: Operations) -> None:
         sa.Column("ended_for", sa.Text),
         sa.Column("user_agent", sa.Text),
         length("user_agent", 200),
+        sa.Column("address", sa.Text),
+        length("address", 64),
         sa.CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
         sa.CheckConstraint("ended_at IS NULL OR ended_for IS NOT NULL", name="ended"),
     )
@@ -608,11 +610,15 @@ def changes_and_sessions(op: Operations) -> None:
         "refusals",
         tenant(primary_key=True),
         sa.Column("reason", sa.Text, primary_key=True),
+        sa.Column("address", sa.Text, primary_key=True),
+        sa.Column("user_agent", sa.Text, primary_key=True),
         sa.Column("count", sa.BigInteger, nullable=False),
         moment("first_at", default="now()"),
         moment("last_at", default="now()"),
         moment("due_at"),
         length("reason", 100),
+        length("address", 64),
+        length("user_agent", 200),
     )
     op.create_index(None, "refusals", ["due_at"], schema="control")
     create_table(

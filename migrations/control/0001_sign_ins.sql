@@ -16,7 +16,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
         NULL, ARRAY[to_jsonb(begun)]
     );
     RETURN true;
@@ -40,12 +40,15 @@ BEGIN
     )
     SELECT array_agg(to_jsonb(gone) ORDER BY ended_at, id) INTO ended FROM gone;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent}",usr_,user_id,/ses_,id}'::text[], ended, NULL
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent,address}",usr_,user_id,/ses_,id}'::text[], ended, NULL
     );
     WITH due AS (
         DELETE FROM control.refusals WHERE tenant_id = tenant AND due_at <= now() RETURNING *
     )
-    SELECT array_agg(to_jsonb(due) ORDER BY reason) INTO refused FROM due;
+    SELECT array_agg(
+        to_jsonb(due) || jsonb_build_object('address', nullif(address, ''), 'user_agent', nullif(user_agent, ''))
+        ORDER BY reason, address, user_agent
+    ) INTO refused FROM due;
     PERFORM isola.audit_note(
         'control.refusals'::regclass, 'control', '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
     );
@@ -127,7 +130,7 @@ BEGIN
     SELECT array_agg(to_jsonb(ended) || '{"ended_at": null, "ended_for": null}'), array_agg(to_jsonb(ended))
     INTO before, after FROM ended;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent}",usr_,user_id,/ses_,id}'::text[],
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent,address}",usr_,user_id,/ses_,id}'::text[],
         before, after
     );
     RETURN coalesce(array_length(after, 1), 0);

@@ -496,7 +496,9 @@ async def test_a_drop_leaves_nothing_that_was_issued_for_the_tenant(
         lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
         await sessions.prepare(work, gone.id, "ada", lasts)
         await work.value(
-            "INSERT INTO control.refusals (tenant_id, reason, count, due_at) VALUES ($1, 'password', 1, now())", gone.id
+            "INSERT INTO control.refusals (tenant_id, reason, address, user_agent, count, due_at) "
+            "VALUES ($1, 'password', '', '', 1, now())",
+            gone.id,
         )
     columns = [
         column

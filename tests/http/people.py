@@ -67,7 +67,7 @@ async def until(api: Api, tenant: str, holds: Callable[[Sequence[Mapping[str, An
 async def counted(api: Api, tenant: str, expected: Mapping[str, int]) -> None:
     """Wait until the platform has counted these refusals of a tenant, by reason."""
     tenant_id = (await provisioning.named(api.control, tenant)).id
-    question = "SELECT reason, count::text FROM control.refusals WHERE tenant_id = $1"
+    question = "SELECT reason, sum(count)::text FROM control.refusals WHERE tenant_id = $1 GROUP BY reason"
     found: dict[str, str] = {}
     async with asyncio.timeout(PATIENCE):
         while found != {reason: str(count) for reason, count in expected.items()}:
@@ -95,7 +95,7 @@ def refusals(log: Sequence[Mapping[str, Any]]) -> Counter[str]:
     for entry in log:
         if entry["action"] == "refusal:create":
             assert entry["object"] == f"refusal:{entry['new']['reason']}"
-            assert entry["new"].keys() == {"reason", "count", "first_at", "last_at"}
+            assert entry["new"].keys() == {"reason", "count", "first_at", "last_at", "address", "user_agent"}
             assert (entry["actor"], entry["on_behalf_of"], entry["request"], entry["old"]) == (None, None, None, None)
             found[entry["new"]["reason"]] += entry["new"]["count"]
     return found

@@ -103,7 +103,8 @@ async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other_tenan
     [entry] = [each for each in shown if each["action"] == "session:create"]
     [user] = (await api.content(tenant))["users"]
     assert entry["object"] == f"usr_{user['id']}/ses_{entry['new']['id']}"
-    assert entry["new"].keys() == {"id", "user_id", "created_at", "expires_at"}
+    assert entry["new"].keys() == {"id", "user_id", "created_at", "expires_at", "address", "user_agent"}
+    assert (entry["new"]["address"], entry["new"]["user_agent"][:12]) == ("127.0.0.1", "python-httpx")
     assert entry["new"]["user_id"] == str(user["id"])
     assert (entry["actor"], entry["request"], entry["old"]) == (None, "a-sign-in", None)
     # A new user is a separate entry.
@@ -112,6 +113,47 @@ async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other_tenan
     assert not any(secret in written for secret in (PASSWORD, begun.access_token, begun.refresh_token[4:40]))
     assert await entries(api, other_tenant) == before
     await verified(api, tenant)
+
+
+async def test_entries_have_the_address_behind_the_proxy_and_what_the_client_calls_itself(
+    copy: Copy, settings: Settings, owner: Database, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
+    given = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+    wrong = {"input": {**given["input"], "password": "wrong"}}
+    headers = {"x-forwarded-for": "192.0.2.1, 198.51.100.7", "user-agent": f"Browser\t{'x' * 300}"}
+    async with serving(copy, settings.model_copy(update={"trusted_proxies": ["127.0.0.0/8"]})) as api:
+        assert (await ask(api, OPERATIONS["SignIn"], given, **headers)).data
+        assert (await ask(api, OPERATIONS["SignIn"], wrong, **headers)).code == "UNAUTHENTICATED"
+        assert (
+            await ask(api, OPERATIONS["Viewer"], {}, authorization="Bearer no", **headers)
+        ).code == "UNAUTHENTICATED"
+        assert (await api.client(tenant).saying("Bearer no").send("{}", x_tenant_id=tenant, **headers)).status == 401
+        await counted(api, tenant, {"password": 1, "token": 1})
+        await after_a_minute(owner)
+        await until(api, tenant, lambda log: sum(refusals(log).values()) == 2)
+        log = await entries(api, tenant)
+    found = [each["new"] for each in log if each["action"] in {"session:create", "refusal:create"}]
+    assert [each["address"] for each in found] == ["198.51.100.7"] * 3
+    assert {each["user_agent"] for each in found} == {f"Browser{'x' * 193}"}
+
+
+async def test_a_flood_from_many_addresses_is_few_entries(
+    copy: Copy, settings: Settings, owner: Database, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
+    async with serving(copy, settings.model_copy(update={"trusted_proxies": ["127.0.0.0/8"]})) as api:
+        for last in range(30):
+            refused = api.client(tenant).saying("Bearer no")
+            await refused.send("{}", x_tenant_id=tenant, x_forwarded_for=f"192.0.2.{last}")
+            await asyncio.sleep(0.005)
+        await counted(api, tenant, {"token": 30})
+        await after_a_minute(owner)
+        await until(api, tenant, lambda log: sum(refusals(log).values()) == 30)
+        log = await entries(api, tenant)
+    found = [each["new"] for each in log if each["action"] == "refusal:create"]
+    assert len(found) == sign_in_log.CLIENTS + 1
+    assert [each["count"] for each in found if each["address"] is None] == [30 - sign_in_log.CLIENTS]
 
 
 async def test_the_first_request_of_a_new_user_is_logged(api: Api, tenant: str) -> None:

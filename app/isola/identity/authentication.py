@@ -20,11 +20,12 @@ from isola.identity.resolution import PATH, ParsedRequest, Resolution, identifie
 from isola.identity.revocations import Revocations
 from isola.identity.tokens import TokenVerifier, type_of
 from isola.identity.visitors import Visitor
+from isola.platform import clients
 from isola.platform.api_keys import ApiKey
+from isola.platform.clients import MAX_ADDRESS, MAX_USER_AGENT, Client
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.families import Families
-from isola.platform.sessions import MAX_USER_AGENT
 from isola.platform.sign_in_log import Reason, Refuse
 from isola.platform.tenants import Tenant
 from isola.subjects.permissions import Permission, of_role
@@ -101,6 +102,7 @@ class Authenticator:
         is not valid for; TenantSuspended and TenantDeleted for the credential's own; TenantRequired where no tenant is
         named; BadUserInput for a malformed source; and Unavailable.
         """
+        clients.enter(partial(self._client, scope))
         parsed = self._resolution.read(scope)
         if parsed.other_key is not None:
             await self._refuse_two(parsed, parsed.other_key)
@@ -133,11 +135,15 @@ class Authenticator:
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor:
         """A client without a credential. Raises BadUserInput for a malformed source of tenant names."""
+        clients.enter(partial(self._client, scope))
         parsed = self._resolution.read(scope, credential=False)
         names = parsed.names
         if not names and parsed.domain is None and self._default is not None:
             names = (self._default,)
         return Visitor(self.address(scope), names, parsed.domain, request_id, _user_agent(scope))
+
+    def _client(self, scope: Mapping[str, Any]) -> Client:
+        return Client(self.address(scope)[:MAX_ADDRESS], _user_agent(scope) or "")
 
     async def _verified(self, parsed: ParsedRequest, token: str) -> Claims:
         try:

@@ -33,6 +33,7 @@ from isola.identity.signing import Signer
 from isola.identity.throttle import Throttle
 from isola.identity.visitors import Visitor
 from isola.platform import sessions
+from isola.platform.clients import MAX_ADDRESS
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.sessions import Lifetimes, Refreshed
@@ -310,7 +311,12 @@ class Sessions:
         tenant.refuse_moving()
         async with self._control.unbound() as transaction:
             prepared = await sessions.prepare(
-                transaction, tenant.id, person.subject, self._lifetimes, visitor.user_agent
+                transaction,
+                tenant.id,
+                person.subject,
+                self._lifetimes,
+                visitor.user_agent,
+                visitor.address[:MAX_ADDRESS] or None,
             )
         async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
             standing = await admit(work)

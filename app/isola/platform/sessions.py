@@ -42,12 +42,11 @@ from sqlalchemy import (
 from isola.database.transactions import Transaction
 from isola.errors import TenantDeleted, TenantSuspended, Unavailable
 from isola.platform import revocations
+from isola.platform.clients import MAX_ADDRESS, MAX_USER_AGENT
 from isola.platform.revocations import Revocable
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
 from isola.subjects.metadata import identifier, indexed_text, moment
 from isola.subjects.work import Work
-
-MAX_USER_AGENT = 200
 
 _RANDOM_BYTES = 32
 # Longer than a token of the session may be accepted after it has expired, because of clock differences.
@@ -83,6 +82,8 @@ sessions = Table(
     Column("ended_for", Text),
     # What the client calls itself, so that users recognize their sessions.
     indexed_text("user_agent", MAX_USER_AGENT, nullable=True),
+    # Where the user signed in from, for the tenant's log.
+    indexed_text("address", MAX_ADDRESS, nullable=True),
     CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
     CheckConstraint("ended_at IS NULL OR ended_for IS NOT NULL", name="ended"),
     Index(None, "expires_at"),
@@ -130,12 +131,21 @@ class Refreshed:
 
 
 async def prepare(
-    control: Transaction, tenant: UUID, subject: str, lifetimes: Lifetimes, user_agent: str | None = None
+    control: Transaction,
+    tenant: UUID,
+    subject: str,
+    lifetimes: Lifetimes,
+    user_agent: str | None = None,
+    address: str | None = None,
 ) -> Refreshed:
     """Prepare a session of a tenant's user; ``begin`` begins it. Also deletes expired sessions."""
     await control.execute(_EXPIRED)
     new = insert(sessions).values(
-        tenant_id=tenant, subject=subject, expires_at=func.now() + lifetimes.session, user_agent=user_agent
+        tenant_id=tenant,
+        subject=subject,
+        expires_at=func.now() + lifetimes.session,
+        user_agent=user_agent,
+        address=address,
     )
     [row] = await control.rows(new.returning(*_SESSION))
     return await _continued(control, Session(**row), lifetimes, secrets.token_urlsafe(_RANDOM_BYTES))

@@ -4,8 +4,8 @@ That is reads by tenants above and by partners, and grants, changes and ends of 
 
 A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
 happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
-to copy into a log. However many there are, a tenant's log gets one entry a minute for each reason of refusals, and for
-each tenant above and subject of reads; and one a second for each partner and subject.
+to copy into a log. However many there are, a tenant's log gets one entry a minute for each reason of refusals and each
+of its first clients, and for each tenant above and subject of reads; and one a second for each partner and subject.
 
 Where only the request names the tenant, the name is resolved when the counts are written, so the response to the
 client reveals nothing about it.
@@ -26,6 +26,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, T
 
 from isola.database.transactions import Database
 from isola.errors import Refusal
+from isola.platform.clients import MAX_ADDRESS, MAX_USER_AGENT, UNKNOWN, Client, current
 from isola.platform.sessions import sessions
 from isola.platform.shares import MAX_SUBJECT, share_notices
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
@@ -39,6 +40,8 @@ STORED_AFTER = 1.0
 """Seconds after which reads of shared rows are stored."""
 _AT_ONCE = 100  # tenants per poll: a flood of refusals does not block other writers
 _COUNTED = 10_000  # names between two polls: bounds the memory that a flood of invented names can take
+CLIENTS = 10
+"""Clients of one reason that a minute's entries tell apart: bounds the entries that a flood can cause."""
 _NAME = re.compile(r"[A-Za-z0-9.-]{2,253}", re.ASCII)
 
 
@@ -69,6 +72,9 @@ refusals = Table(
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("reason", MAX_REASON, primary_key=True),
+    # The client; empty for those beyond the first of a minute.
+    indexed_text("address", MAX_ADDRESS, primary_key=True),
+    indexed_text("user_agent", MAX_USER_AGENT, primary_key=True),
     Column("count", BigInteger, nullable=False),
     # The server's time of the first and the last refusal counted.
     moment("first_at"),
@@ -112,7 +118,8 @@ class SignInLog:
     def __init__(self, control: Database, tenants: Database) -> None:
         self._control = control
         self._tenants = tenants
-        self._refused: Counter[tuple[UUID | str, Reason]] = Counter()
+        self._refused: Counter[tuple[UUID | str, Reason, Client]] = Counter()
+        self._clients: dict[tuple[UUID | str, Reason], set[Client]] = {}
         self._read: Counter[tuple[UUID, UUID, str]] = Counter()
         self._shared: Counter[tuple[UUID, str]] = Counter()
         self._woken = asyncio.Event()
@@ -143,11 +150,18 @@ class SignInLog:
     def refuse(self, tenant: UUID | str, reason: Reason) -> None:
         """Count a refusal: see ``Refuse``."""
         key = (tenant, reason)
-        if key not in self._refused and isinstance(tenant, str):
-            full = len(self._refused) >= _COUNTED
-            if full or not _NAME.fullmatch(tenant):
+        clients = self._clients.get(key)
+        if clients is None:
+            if isinstance(tenant, str) and (len(self._clients) >= _COUNTED or not _NAME.fullmatch(tenant)):
                 return
-        self._refused[key] += 1
+            clients = self._clients[key] = set()
+        client = current()
+        if client not in clients:
+            if len(clients) < CLIENTS:
+                clients.add(client)
+            else:
+                client = UNKNOWN
+        self._refused[tenant, reason, client] += 1
 
     def read(self, tenant: UUID, reader: UUID, subject: str) -> None:
         """Count a read of a subject's rows in a tenant by a user of a tenant above. Does not block."""
@@ -174,6 +188,7 @@ class SignInLog:
     async def _store(self) -> None:
         await self._add(_COUNT_SHARED, self._shared, tuple)
         await self._add(_COUNT, self._refused, _named)
+        self._clients.clear()
         await self._add(_COUNT_READS, self._read, tuple)
 
     async def _copy(self) -> None:
@@ -220,9 +235,9 @@ async def carry(tenants: Database, tenant: Tenant) -> None:
         log.warning("sign-ins are not copied to the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
 
 
-def _named(key: tuple[UUID | str, Reason]) -> tuple[object, ...]:
-    name, reason = key
-    return _identifier(name), str(name), reason.value
+def _named(key: tuple[UUID | str, Reason, Client]) -> tuple[object, ...]:
+    name, reason, client = key
+    return _identifier(name), str(name), reason.value, client.address, client.user_agent, CLIENTS
 
 
 def _identifier(name: UUID | str) -> UUID | None:
@@ -236,17 +251,34 @@ def _identifier(name: UUID | str) -> UUID | None:
 
 # Deleted tenants are left out. Sorted, so that servers cannot deadlock.
 _COUNT = """
-INSERT INTO control.refusals AS r (tenant_id, reason, count, due_at)
-SELECT t.id, reason, sum(count), now() + interval '1 minute'
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) counted (id, name, reason, count)
-CROSS JOIN LATERAL (
-    SELECT id FROM control.tenants WHERE tenants.id = counted.id AND status <> 'deleted'
-    UNION SELECT id FROM control.tenants WHERE slug = counted.name AND status <> 'deleted'
-    UNION SELECT tenant_id FROM control.domains WHERE name = counted.name AND verified_at IS NOT NULL
-) t
-GROUP BY t.id, reason
-ORDER BY t.id, reason
-ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
+WITH refused AS (
+    SELECT t.id AS tenant_id, reason, address, user_agent, most, sum(count) AS count
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[])
+        counted (id, name, reason, address, user_agent, most, count)
+    CROSS JOIN LATERAL (
+        SELECT id FROM control.tenants WHERE tenants.id = counted.id AND status <> 'deleted'
+        UNION SELECT id FROM control.tenants WHERE slug = counted.name AND status <> 'deleted'
+        UNION SELECT tenant_id FROM control.domains WHERE name = counted.name AND verified_at IS NOT NULL
+    ) t
+    GROUP BY t.id, reason, address, user_agent, most
+),
+told AS (
+    SELECT f.tenant_id, f.reason, f.address, f.user_agent, f.count, r.tenant_id IS NOT NULL OR f.most >= (
+        SELECT count(*) FROM control.refusals o WHERE o.tenant_id = f.tenant_id AND o.reason = f.reason
+    ) + row_number() OVER (
+        PARTITION BY f.tenant_id, f.reason, r.tenant_id IS NULL ORDER BY f.address, f.user_agent
+    ) AS apart
+    FROM refused f LEFT JOIN control.refusals r
+        ON (r.tenant_id, r.reason, r.address, r.user_agent) = (f.tenant_id, f.reason, f.address, f.user_agent)
+)
+INSERT INTO control.refusals AS r (tenant_id, reason, address, user_agent, count, due_at)
+SELECT tenant_id, reason, CASE WHEN apart THEN address ELSE '' END, CASE WHEN apart THEN user_agent ELSE '' END,
+    sum(count), now() + interval '1 minute'
+FROM told
+GROUP BY 1, 2, 3, 4
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (tenant_id, reason, address, user_agent)
+DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
 _COUNT_READS = """
 INSERT INTO control.reads AS r (kind, tenant_id, reader_id, subject, count, due_at)

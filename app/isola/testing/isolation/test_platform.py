@@ -142,7 +142,9 @@ async def test_sign_in_events_are_copied_only_to_their_tenants_log(
     async with control.unbound() as work:
         await sessions.end(work, "isola", prepared.refresh_token)
         await work.value(
-            "INSERT INTO control.refusals (tenant_id, reason, count, due_at) VALUES ($1, 'password', 3, now())", a.id
+            "INSERT INTO control.refusals (tenant_id, reason, address, user_agent, count, due_at) "
+            "VALUES ($1, 'password', '', '', 3, now())",
+            a.id,
         )
     entries = "SELECT action FROM audit_entries WHERE action IN ('session:delete', 'refusal:create') ORDER BY 1"
 
