@@ -382,6 +382,20 @@ BEGIN
     );
 END $$;
 
+-- Writes entries about reads by a user of the tenant that the caller has bound.
+CREATE FUNCTION isola.audit_of_reader(reader uuid, objects text[], news jsonb[]) RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tenant uuid := isola.proved_tenant_id();
+BEGIN
+    PERFORM isola.audit_write(
+        tenant, (SELECT t.home FROM control.tenants t WHERE t.id = tenant), 'usr_' || reader, NULL, NULL, NULL, NULL,
+        array_fill('row_read:create'::text, ARRAY[cardinality(objects)]), objects,
+        array_fill(NULL::jsonb, ARRAY[cardinality(objects)]), news
+    );
+END $$;
+
 -- The beginning and the end of a partnership are logged by both tenants: each row of control.partners by its tenant. The
 -- partner's log does not name the user who acted. It is bound while the entry is written, as in isola.shared_row().
 CREATE FUNCTION isola.note_partners() RETURNS trigger LANGUAGE plpgsql

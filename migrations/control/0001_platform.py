@@ -238,10 +238,12 @@ def directory(op: Operations) -> None:
         sa.Column("moving_to", sa.Text),
         moment("moved_at", nullable=True),
         sa.Column("remote", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("logged_reads", sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'")),
         sa.CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
         sa.CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
         sa.CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
         sa.CheckConstraint("NOT remote OR parent_id IS NULL", name="remote_alone"),
+        sa.CheckConstraint("cardinality(logged_reads) <= 200", name="logged_reads"),
     )
     op.create_index(
         None, "tenants", ["slug"], unique=True, schema="control", postgresql_where=sa.text("status <> 'deleted'")
@@ -636,6 +638,26 @@ def changes_and_sessions(op: Operations) -> None:
         sa.CheckConstraint("kind IN ('child', 'family', 'share')", name="kind"),
     )
     op.create_index(None, "reads", ["due_at"], schema="control")
+    create_table(
+        op,
+        "logged_reads",
+        tenant(primary_key=True),
+        sa.Column("user_id", sa.Uuid, primary_key=True),
+        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("operation", sa.Text, primary_key=True),
+        sa.Column("address", sa.Text, primary_key=True),
+        sa.Column("user_agent", sa.Text, primary_key=True),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        moment("first_at", default="now()"),
+        moment("last_at", default="now()"),
+        moment("due_at"),
+        length("subject", 63),
+        length("operation", 100),
+        length("address", 64),
+        length("user_agent", 200),
+    )
+    op.create_index(None, "logged_reads", ["due_at"], schema="control")
     create_table(
         op,
         "refresh_tokens",

@@ -22,9 +22,9 @@ BEGIN
     RETURN true;
 END $$;
 
--- Logs the ended sessions of the bound tenant, its refusals and the reads of other tenants whose time of counting is over,
--- and what happened to the shares that it receives, and deletes them from the control plane. Of the shares, at most 2,000
--- entries at once.
+-- Logs the ended sessions of the bound tenant, its refusals and the reads, by its users and by other tenants, whose time of
+-- counting is over, and what happened to the shares that it receives, and deletes them from the control plane. Of the shares
+-- and of the reads by its users, at most 2,000 entries each at once.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
@@ -34,6 +34,7 @@ DECLARE
     above jsonb[];
     partners jsonb[];
     notices record;
+    reader record;
 BEGIN
     WITH gone AS (
         DELETE FROM control.sessions WHERE tenant_id = tenant AND ended_at IS NOT NULL RETURNING *
@@ -79,6 +80,50 @@ BEGIN
     IF notices.actions IS NOT NULL THEN
         PERFORM isola.audit_of_partner(notices.actions, notices.objects, notices.olds, notices.news);
     END IF;
+    FOR reader IN
+        WITH due AS (
+            DELETE FROM control.logged_reads WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM control.logged_reads WHERE tenant_id = tenant AND due_at <= now() LIMIT 2000 FOR UPDATE
+            ))
+            RETURNING *
+        )
+        SELECT user_id, array_agg('read:' || subject ORDER BY subject, operation, address, user_agent) AS objects,
+            array_agg(
+                jsonb_build_object(
+                    'subject', subject, 'operation', operation, 'count', count, 'rows', rows, 'first_at', first_at,
+                    'last_at', last_at, 'address', nullif(address, ''), 'user_agent', nullif(user_agent, '')
+                )
+                ORDER BY subject, operation, address, user_agent
+            ) AS news
+        FROM due GROUP BY user_id ORDER BY user_id
+    LOOP
+        PERFORM isola.audit_of_reader(reader.user_id, reader.objects, reader.news);
+    END LOOP;
+END $$;
+
+-- The subjects whose reads the log of the bound tenant has.
+CREATE FUNCTION isola.logged_reads() RETURNS text[] LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
+BEGIN ATOMIC
+    SELECT t.logged_reads FROM control.tenants t WHERE t.id = (SELECT isola.bound_tenant());
+END;
+
+-- Has the reads of these subjects, and of no others, in the log of the bound tenant from now on.
+CREATE FUNCTION isola.log_reads(subjects text[]) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
+DECLARE
+    tenant uuid := isola.bound_tenant();
+    before text[];
+BEGIN
+    SELECT t.logged_reads INTO before FROM control.tenants t WHERE t.id = tenant FOR NO KEY UPDATE;
+    IF before = subjects THEN
+        RETURN;
+    END IF;
+    UPDATE control.tenants SET logged_reads = subjects WHERE id = tenant;
+    PERFORM isola.audit_note(
+        'control.tenants'::regclass, 'control', '[0:3]={read_log,"{}",read_log,none}'::text[],
+        ARRAY[jsonb_build_object('subjects', before)], ARRAY[jsonb_build_object('subjects', subjects)]
+    );
 END $$;
 
 -- The sessions of the proved user in the bound tenant that can be refreshed. Without a user there are none.

@@ -66,6 +66,7 @@ CONTROL = [
     sessions.refresh_tokens,
     sign_in_log.refusals,
     sign_in_log.reads,
+    sign_in_log.logged_reads,
     memberships.memberships,
     audit_tables.audit_heads,
     audit_tables.audit_pending,

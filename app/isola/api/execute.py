@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from graphql import (
     ExecutionResult,
@@ -43,9 +44,10 @@ from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
 from isola.identity.api_keys import Mint
 from isola.identity.visitors import Visitor
 from isola.platform.challenges import Challenges
+from isola.platform.clients import Client, current
 from isola.platform.families import Descendants
-from isola.query.caller import Context, ReadsDescendants, Transaction
-from isola.query.compiler import Compiler, Note, Reading, unnoted
+from isola.query.caller import Context, Principal, ReadsDescendants, Transaction
+from isola.query.compiler import Compiler, Logged, Note, Reading, unnoted
 from isola.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError, digest
 from isola.query.effort import Effort
 from isola.query.json_text import VIOLATION
@@ -55,6 +57,8 @@ from isola.query.read_plan import ReadPlan, Refused
 from isola.query.variables import Variables
 from isola.subjects.sessions.fields import OPEN
 
+NoteReads: TypeAlias = Callable[[UUID, UUID, str, Client, Mapping[str, int]], None]
+"""Called with a tenant, a user, an operation, the client, and the number of rows that were read by subject."""
 LIVE = "live"
 """The name of the directive that makes a query a live query."""
 _MAX_ERRORS = 20
@@ -113,6 +117,7 @@ class Executor:
         kept_bytes: int = 256 * 1024 * 1024,
         by_code_point: bool = False,
         note: Note = unnoted,
+        note_reads: NoteReads | None = None,
         limiter: Limiter | None = None,
     ) -> None:
         """``secret`` keys cursors, API keys and idempotency keys: the same on every server, and after a restart.
@@ -121,10 +126,11 @@ class Executor:
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
         ``effort`` limits the time spent on making them. ``kept_bytes`` is the size of the first answers to mutations
         with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point. ``note`` is called
-        with the tenant and the shares whose rows a response has. ``limiter`` keeps what tenants use of their rates; by
-        default this process alone.
+        with the tenant and the shares whose rows a response has, ``note_reads`` with what is read of subjects whose
+        reads a tenant has in its log. ``limiter`` keeps what tenants use of their rates; by default this process alone.
         """
         limits = limits or Limits()
+        self._note_reads = note_reads
         self._charging = Charging(limiter)
         self._schema = model.schema
         self._live = model.schema.get_directive(LIVE)
@@ -341,9 +347,20 @@ class Executor:
     def _plan(self, operation: Operation, values: VariableValues, context: Context) -> Reading | Mapping[str, Reading]:
         """What a query reads, or what each field of a mutation reads after its change."""
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
+        logged = self.logged(operation, context.principal, current)
         if isinstance(plans, ReadPlan):
-            return self.compiler.read(plans, values, context.principal)
-        return {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
+            return self.compiler.read(plans, values, context.principal, logged)
+        return {key: self.compiler.read(each, values, context.principal, logged) for key, each in plans.items()}
+
+    def logged(
+        self, operation: Operation, principal: Principal, client: Callable[[], Client] = Client
+    ) -> Logged | None:
+        """What the log of the caller's tenant has of reads, if it has any. ``client`` is only called then."""
+        tenant = principal.tenant
+        if self._note_reads is None or not tenant.logged_reads:
+            return None
+        note = partial(self._note_reads, tenant.id, principal.user_id, operation.label, client())
+        return Logged(tenant.logged_reads, note)
 
     async def _query(
         self,

@@ -8,6 +8,7 @@ from graphql import GraphQLResolveInfo
 
 from isola.api.body import loaded
 from isola.api.idempotency import Once
+from isola.query import marks
 from isola.query.caller import Transaction
 from isola.query.compiler import Compiler, Reading
 from isola.query.json_text import VIOLATION
@@ -57,5 +58,7 @@ class Payloads:
         return answer
 
     def _taken(self, key: str, text: str) -> Any:
+        # A kept answer has the marks of its statement.
+        text, _ = marks.counted(text)
         self.texts[key] = text
         return loaded(text) if self._marked else {}

@@ -25,7 +25,7 @@ from isola.query import caller
 from isola.query.mapping import MappingError, Parameters
 from isola.subjects import features, permissions
 from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
-from isola.subjects.audit.fields import AuditQueries
+from isola.subjects.audit.fields import AuditMutations, AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
 from isola.subjects.federation.fields import FederationMutations, FederationQueries
 from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
@@ -105,6 +105,7 @@ Mutation = _root(
     TicketMutations,
     WebhookMutations,
     UsageMutations,
+    AuditMutations,
     *(part for each in _applications for part in each.mutations),
 )
 

@@ -32,7 +32,7 @@ from isola.platform.request_records import hourly_members, hourly_metrics, reque
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
 from isola.platform.shares import share_comments, share_notices, share_rules, shares
-from isola.platform.sign_in_log import reads, refusals
+from isola.platform.sign_in_log import logged_reads, reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
 from isola.platform.webhooks import dead_letters, webhooks
@@ -268,6 +268,7 @@ async def drop(
             usage.usage_keys,
             usage.usage_values,
             reads,
+            logged_reads,
             refusals,
             federation.remote_owners,
             federation.remote_partners,

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from isola.database.transactions import Database
 from isola.errors import BadUserInput
 from isola.platform.tenants import metadata, tenants
+from isola.query.documents import MAX_LABEL
 from isola.subjects.metadata import indexed_text, moment
 from isola.subjects.work import Work
 
@@ -40,7 +41,7 @@ AT_ONCE = 10_000
 """Rows that one statement deletes at most: none holds locks for long."""
 PASSES = 100
 """Statements of a pass at most, for each table."""
-MAX_OPERATION = 100
+MAX_OPERATION = MAX_LABEL
 MAX_CODE = 50
 MAX_MEMBER = 100
 

@@ -69,6 +69,8 @@ CALLED_BY_MEMBERS = (
     "isola.note_intervention(uuid)",
     "isola.begin_session(uuid, uuid)",
     "isola.note_sign_ins()",
+    "isola.logged_reads()",
+    "isola.log_reads(text[])",
     "isola.own_sessions()",
     "isola.end_own_sessions(uuid, uuid, text)",
     "isola.invitations()",
@@ -212,6 +214,7 @@ READ_BY_SQL: Mapping[str, Sequence[str]] = {
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
 NOTE_PARTNER = "isola.audit_of_partner(text[], text[], jsonb[], jsonb[])"
 SEAL = "control.seal(bigint)"
+NOTE_READER = "isola.audit_of_reader(uuid, text[], jsonb[])"
 READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
 AS_AUDIT = (
     "isola.audit()",
@@ -221,6 +224,7 @@ AS_AUDIT = (
     "isola.audit_grantees()",
     "isola.audit_single_shares()",
     NOTE_PARTNER,
+    NOTE_READER,
     NOTE_PLATFORM,
     SEAL,
     *READ_SEALS,
@@ -294,7 +298,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(READ_SEALS)} TO {tenant}, {roles.members};
-        GRANT EXECUTE ON FUNCTION {NOTE_PARTNER} TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {NOTE_PARTNER}, {NOTE_READER} TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.quotas};
         GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, {roles.members};
@@ -357,6 +361,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
         GRANT SELECT, DELETE ON control.refusals, control.reads TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.reads TO {control};
+        GRANT SELECT, INSERT, UPDATE (count, rows, last_at) ON control.logged_reads TO {control};
+        GRANT SELECT, UPDATE (due_at), DELETE ON control.logged_reads TO {roles.sharing};
+        GRANT UPDATE (logged_reads) ON control.tenants TO {roles.sharing};
         GRANT SELECT ON control.sign_outs TO {control};
         GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
         GRANT SELECT ON control.access_grants TO {roles.sharing};

@@ -1,11 +1,13 @@
 """Records events of sign-ins for the tenant's log: refusals, counted, and ended sessions; and what other tenants do.
 
-That is reads by tenants above and by partners, and grants, changes and ends of shares that the tenant receives.
+That is reads by tenants above and by partners, reads of subjects that a tenant has chosen, and grants, changes and ends
+of shares that the tenant receives.
 
 A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
 happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
 to copy into a log. However many there are, a tenant's log gets one entry a minute for each reason of refusals and each
-of its first clients, and for each tenant above and subject of reads; and one a second for each partner and subject.
+of its first clients, and for each tenant above and subject of reads, and each user, operation, client and subject of
+chosen ones; and one a second for each partner and subject.
 
 Where only the request names the tenant, the name is resolved when the counts are written, so the response to the
 client reveals nothing about it.
@@ -14,11 +16,11 @@ client reveals nothing about it.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import structlog
@@ -27,6 +29,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, T
 from isola.database.transactions import Database
 from isola.errors import Refusal
 from isola.platform.clients import MAX_ADDRESS, MAX_USER_AGENT, UNKNOWN, Client, current
+from isola.platform.request_records import MAX_OPERATION
 from isola.platform.sessions import sessions
 from isola.platform.shares import MAX_SUBJECT, share_notices
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
@@ -103,6 +106,37 @@ reads = Table(
     Index(None, "due_at"),
 )
 
+# Reads by users of the tenant itself, of the subjects that it has chosen.
+logged_reads = Table(
+    "logged_reads",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    indexed_text("subject", MAX_SUBJECT, primary_key=True),
+    indexed_text("operation", MAX_OPERATION, primary_key=True),
+    indexed_text("address", MAX_ADDRESS, primary_key=True),
+    indexed_text("user_agent", MAX_USER_AGENT, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    # As for refusals.
+    moment("first_at"),
+    moment("last_at"),
+    moment("due_at", default=None),
+    Index(None, "due_at"),
+)
+
+
+class LoggedRead(NamedTuple):
+    """What an entry about reads of a tenant's own rows is about. The last two are empty if they are not known."""
+
+    tenant: UUID
+    user: UUID
+    subject: str
+    operation: str
+    address: str
+    user_agent: str
+
+
 Key = TypeVar("Key")
 Refuse: TypeAlias = Callable[[UUID | str, Reason], None]
 """Counts a refusal for the tenant that the request named: by id, or by slug, id or domain as text. Does not block;
@@ -122,6 +156,8 @@ class SignInLog:
         self._clients: dict[tuple[UUID | str, Reason], set[Client]] = {}
         self._read: Counter[tuple[UUID, UUID, str]] = Counter()
         self._shared: Counter[tuple[UUID, str]] = Counter()
+        self._logged: Counter[LoggedRead] = Counter()
+        self._rows: Counter[LoggedRead] = Counter()
         self._woken = asyncio.Event()
         self._due = asyncio.Event()
         # Requests need the connections of the control plane.
@@ -170,8 +206,23 @@ class SignInLog:
     def read_shared(self, reader: UUID, shares: Iterable[str]) -> None:
         """Count a read of the row of each of these shares by the tenant that received it. Does not block."""
         if not self._shared:
-            asyncio.get_running_loop().call_later(STORED_AFTER, self._due.set)
+            self._store_soon()
         self._shared.update((reader, share) for share in shares)
+
+    def read_logged(self, tenant: UUID, user: UUID, operation: str, client: Client, rows: Mapping[str, int]) -> None:
+        """Count a read of a tenant's own rows, by subject, whose reads it has in its log. Does not block."""
+        if not self._logged:
+            self._store_soon()
+        for subject, number in rows.items():
+            key = LoggedRead(tenant, user, subject, operation, *client)
+            if key not in self._logged and len(self._logged) >= _COUNTED:
+                # What clients choose must not fill the memory while nothing can be stored.
+                key = LoggedRead(tenant, user, subject, "", *UNKNOWN)
+            self._logged[key] += 1
+            self._rows[key] += number
+
+    def _store_soon(self) -> None:
+        asyncio.get_running_loop().call_later(STORED_AFTER, self._due.set)
 
     def wake(self) -> None:
         """Poll at once for events to copy into a log: a session has ended."""
@@ -187,6 +238,7 @@ class SignInLog:
 
     async def _store(self) -> None:
         await self._add(_COUNT_SHARED, self._shared, tuple)
+        await self._store_logged()
         await self._add(_COUNT, self._refused, _named)
         self._clients.clear()
         await self._add(_COUNT_READS, self._read, tuple)
@@ -219,6 +271,15 @@ class SignInLog:
                 await transaction.value(statement, *(list(column) for column in zip(*rows, strict=True)))
         except BaseException:
             counted.update(counts)
+            raise
+
+    async def _store_logged(self) -> None:
+        rows = self._rows.copy()
+        self._rows.clear()
+        try:
+            await self._add(_COUNT_LOGGED, self._logged, lambda key: (*key, rows[key]))
+        except BaseException:
+            self._rows.update(rows)
             raise
 
     async def _pending(self) -> Sequence[Tenant]:
@@ -290,6 +351,18 @@ ORDER BY tenant_id, reader_id, subject
 ON CONFLICT (tenant_id, kind, reader_id, subject)
 DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
+_COUNT_LOGGED = """
+INSERT INTO control.logged_reads AS r
+    (tenant_id, user_id, subject, operation, address, user_agent, rows, count, due_at)
+SELECT counted.*, now() + interval '1 minute'
+FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[]
+) counted (tenant_id, user_id, subject, operation, address, user_agent, rows, count)
+JOIN control.tenants t ON t.id = counted.tenant_id AND t.status <> 'deleted'
+ORDER BY tenant_id, user_id, subject, operation, address, user_agent
+ON CONFLICT (tenant_id, user_id, subject, operation, address, user_agent)
+DO UPDATE SET count = r.count + excluded.count, rows = r.rows + excluded.rows, last_at = excluded.last_at
+"""
 _COUNT_SHARED = """
 INSERT INTO control.reads AS r (kind, tenant_id, reader_id, subject, count, due_at)
 SELECT s.kind, s.owner_id, reader.id, s.subject, sum(counted.count), now() + interval '1 second'
@@ -314,6 +387,7 @@ _PENDING = (
         or_(
             tenants.c.id.in_(select(refusals.c.tenant_id).where(refusals.c.due_at <= func.now())),
             tenants.c.id.in_(select(reads.c.tenant_id).where(reads.c.due_at <= func.now())),
+            tenants.c.id.in_(select(logged_reads.c.tenant_id).where(logged_reads.c.due_at <= func.now())),
             tenants.c.id.in_(select(sessions.c.tenant_id).where(sessions.c.ended_at.is_not(None))),
             tenants.c.id.in_(select(share_notices.c.tenant_id)),
         ),

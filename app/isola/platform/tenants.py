@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     CheckConstraint,
     Column,
@@ -70,10 +71,13 @@ tenants = Table(
     moment("moved_at", nullable=True, default=None),
     # Whether it stands for a partner on another installation: see isola.platform.federation.
     Column("remote", Boolean, nullable=False, server_default=text("false")),
+    # The subjects whose reads the log has: see isola.platform.sign_in_log.
+    Column("logged_reads", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
     CheckConstraint("NOT remote OR parent_id IS NULL", name="remote_alone"),
+    CheckConstraint("cardinality(logged_reads) <= 200", name="logged_reads"),
     # The slug of a deleted tenant can be reused.
     Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
     Index(None, "parent_id"),
@@ -86,7 +90,8 @@ class Tenant:
     """An entry of the directory. ``strategy`` names the placement; ``moving_to`` the target of a running move.
 
     ``slug_reused``: a deleted tenant had the slug before. ``entitlements`` are its features. ``remote``: it stands for
-    a partner on another installation, and nobody signs in to it.
+    a partner on another installation, and nobody signs in to it. ``logged_reads`` are the subjects whose reads are
+    logged.
     """
 
     id: UUID
@@ -102,6 +107,7 @@ class Tenant:
     slug_reused: bool = False
     entitlements: Entitlements = NOTHING
     remote: bool = False
+    logged_reads: frozenset[str] = frozenset()
 
     def require_active(self) -> None:
         """Raise TenantSuspended, TenantDeleted, or Unavailable while the tenant is being moved."""
@@ -129,5 +135,9 @@ SERVED = select(*(STATUS.label("status") if column is tenants.c.status else colu
 
 def entry(row: Mapping[str, Any]) -> Tenant:
     """A tenant from a row of ``COLUMNS``."""
-    known = {"status": Status(row["status"]), "entitlements": entitlements.read(row["entitlements"])}
+    known = {
+        "status": Status(row["status"]),
+        "entitlements": entitlements.read(row["entitlements"]),
+        "logged_reads": frozenset(row["logged_reads"]),
+    }
     return Tenant(**{**row, **known})

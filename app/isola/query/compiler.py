@@ -4,11 +4,11 @@ The caches contain no data of a tenant or a user. A request whose plan and state
 the reading of its arguments, and one awaited query.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from graphql import GraphQLError, GraphQLField
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from isola.database.claims import Claim
 
 
+class Logged(NamedTuple):
+    """The subjects whose reads are logged, and what is called with the number of rows that were read of each."""
+
+    subjects: AbstractSet[str]
+    note: Callable[[Mapping[str, int]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One request's use of a plan: everything except the placement is decided.
@@ -50,6 +57,7 @@ class Reading:
     """The root fields that read the rows of descendants; if there are any, the plan reads nothing else."""
     cost: int = 0
     """The cost of the request in rows, without what refused fields and descendants would cost."""
+    logged: Logged | None = None
 
 
 Note: TypeAlias = Callable[[UUID, Iterable[str]], None]
@@ -112,8 +120,10 @@ class Compiler:
                             site.prepare()
         return document
 
-    def read(self, plan: ReadPlan, variables: VariableValues, principal: Principal) -> Reading:
-        """Read a request's arguments at each site.
+    def read(
+        self, plan: ReadPlan, variables: VariableValues, principal: Principal, logged: Logged | None = None
+    ) -> Reading:
+        """Read a request's arguments at each site. ``logged``: the log has reads of some subjects.
 
         A root field for which the caller lacks a permission, or whose arguments are invalid, is refused and not read.
         Raises BadUserInput if the whole request exceeds the limit of rows.
@@ -154,7 +164,10 @@ class Compiler:
                 refused[plan.called[1].path[0]] = Refused(error, plan.called[1])
         values = tuple([values for _, values in read])
         descendants -= refused.keys()
-        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id, descendants, cost)
+        # What is read of descendants is in their own logs.
+        logged = None if descendants else logged
+        by = caller.values(principal)
+        return Reading(plan, shapes, values, by, refused, principal.tenant.id, descendants, cost, logged)
 
     def subject_of(self, field: Selected) -> str:
         """The log's name of the rows of a root field; empty for one that reads no table."""
@@ -202,6 +215,9 @@ class Compiler:
             text, shares = marks.taken(text)
             if shares:
                 self._note(reading.tenant, shares)
+        if written.logged and reading.logged is not None:
+            text, rows = marks.counted(text)
+            reading.logged.note({subject: rows[subject] for subject in written.logged})
         self.limits.check_answer(text)
         return text
 
@@ -228,6 +244,7 @@ class Compiler:
             few=self.limits.few,
             marked=marked,
             by_code_point=self._by_code_point,
+            logged=_logged_subjects(reading),
         )
 
     def _plan_of(self, operation: Operation, conditions: tuple[Any, ...]) -> ReadPlans:
@@ -241,7 +258,11 @@ class Compiler:
 
 
 def _key(reading: Reading, placement: Placement, *, marked: bool) -> Hashable:
-    return reading.plan.serial, reading.shapes, placement, marked
+    return reading.plan.serial, reading.shapes, placement, marked, _logged_subjects(reading)
+
+
+def _logged_subjects(reading: Reading) -> AbstractSet[str]:
+    return frozenset() if reading.logged is None else reading.logged.subjects
 
 
 def _of_descendants(shape: Shape) -> bool:

@@ -400,10 +400,10 @@ class _Writer:
         mark = self.writer.mark(self.source, rows.c.__getitem__)
         match part.name:
             case "nodes" if part.selection:
-                return self._listed([*mark, *self._node(part.selection, rows)])
+                return self._listed([*mark, *self.writer.counted(self.source), *self._node(part.selection, rows)])
             case "edges":
                 edge = json_text.object_of([(each.key, self._edge(each, rows)) for each in part.parts])
-                return self._listed([*mark, *edge])
+                return self._listed([*mark, *self.writer.counted(self.source), *edge])
             case "startCursor" | "endCursor":
                 return [json_text.present(self._end_of_page(part.name, rows), nullable=True)]
         raise TypeError(f"connections have no field {part.name}")

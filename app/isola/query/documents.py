@@ -36,6 +36,7 @@ from graphql import (
     VariablesInAllowedPositionRule,
     Visitor,
     parse,
+    print_ast,
     validate,
     visit,
 )
@@ -53,6 +54,9 @@ Public: TypeAlias = Mapping[OperationType, AbstractSet[str]]
 """The root fields, by the type of operation, that need no credential."""
 # How many derived values, such as plans, are cached for an operation.
 _MADE = 16
+MAX_LABEL = 100
+"""Characters of the label of an operation at most."""
+_DIGITS = 16
 
 Made = TypeVar("Made")
 
@@ -97,9 +101,21 @@ class Operation:
     def type(self) -> OperationType:
         return self.node.operation
 
+    @property
+    def label(self) -> str:
+        """Its name, as far as records have it, or the beginning of the SHA-256 of its document if it has none."""
+        return self.once("label", _label, self)
+
     def is_within(self, fields: Public) -> bool:
         """Whether it selects only these root fields, at least one of them, and ``__typename``."""
         return _is_within(self.type, self.roots, fields)
+
+
+def _label(operation: Operation) -> str:
+    # A name is one of GraphQL: letters, digits and underscores.
+    if operation.node.name is not None:
+        return operation.node.name.value[:MAX_LABEL]
+    return f"sha256:{digest(print_ast(operation.document))[:_DIGITS]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

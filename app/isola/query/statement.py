@@ -9,7 +9,7 @@ Parameters are named ``v<group>_<index>``: group 0 is the caller, group 1 the va
 groups are the values of each site. Constants in rules and mappings are literals, so that the planner knows them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,6 +74,8 @@ class Statement:
     parameters: tuple[tuple[int, int], ...]
     marks: bool = False
     """Whether it marks rows that other tenants share: see isola.query.marks."""
+    logged: frozenset[str] = frozenset()
+    """The subjects that it reads, of those whose reads are logged. It marks their rows."""
 
     @property
     def size(self) -> int:
@@ -95,21 +97,27 @@ def write(
     few: int,
     marked: bool = False,
     by_code_point: bool = False,
+    logged: AbstractSet[str] = frozenset(),
 ) -> Statement:
     """The statement that returns the JSON text of the plan's root object as its only value.
 
     It fails before it builds much more than ``most`` bytes. Up to ``few`` rows are found by their related rows, if a
     filter compares these. ``marked`` adds each abstract object's type under
-    TYPE_MARK. ``by_code_point``: the database sorts texts by code point.
+    TYPE_MARK. ``by_code_point``: the database sorts texts by code point. Rows of the subjects ``logged`` are marked.
     """
     bounds = budget.of(plan, shapes, most)
-    writer = Writer(model, shapes, placement, bounds, few, marked=marked, by_code_point=by_code_point)
+    writer = Writer(model, shapes, placement, bounds, few, marked=marked, by_code_point=by_code_point, logged=logged)
     made = select(json_text.joined(writer.object(plan.root, _row(plan.row))))
     if writer.family is not None:
         made = made.where(family.is_current())
     compiled = made.compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
-    return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]), writer.marks)
+    return Statement(
+        str(compiled),
+        tuple([(int(group), int(index)) for group, index in places]),
+        writer.marks,
+        frozenset(writer.read),
+    )
 
 
 def _row(source: Parameters) -> Row:
@@ -133,6 +141,7 @@ class Writer:
         *,
         marked: bool,
         by_code_point: bool,
+        logged: AbstractSet[str] = frozenset(),
     ) -> None:
         self.by_code_point = by_code_point
         self.model = model
@@ -150,6 +159,8 @@ class Writer:
         # The page over several tenants whose rows are being written.
         self._page: FromClause | None = None
         self.marks = False
+        self._logged = logged
+        self.read: set[str] = set()
 
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
         """The JSON of one row's object."""
@@ -168,10 +179,21 @@ class Writer:
         self.marks = True
         return marks.of(column(source.share))
 
+    def counted(self, source: Source) -> list[Json]:
+        """The mark of a row in front of its object, if reads of its subject are logged."""
+        subject = self._logged_subject(source)
+        return [] if subject is None else marks.of_subject(subject)
+
+    def _logged_subject(self, source: Source) -> str | None:
+        audited = source.info.get("audited") if self._logged and isinstance(source, Table) else None
+        return audited.subject if audited is not None and audited.subject in self._logged else None
+
     def scan(self, source: Source, row: Row | None) -> tuple[FromClause, list[ColumnElement[bool]]]:
         """A new scan of a source, and the conditions that every scan of it needs."""
         match source:
             case Table():
+                if (subject := self._logged_subject(source)) is not None:
+                    self.read.add(subject)
                 scan = source.alias(self.name_of_scan(source.name))
                 return scan, self._predicates([scan])
             case Parameters():
@@ -313,7 +335,8 @@ class Writer:
             conditions.append(self.join(one.join, row, scan))
 
         def text() -> ColumnElement[str]:
-            return json_text.joined([*self.mark(source, scan.c.__getitem__), *self.object(selected.selection, scan.c)])
+            mark = [*self.mark(source, scan.c.__getitem__), *self.counted(source)]
+            return json_text.joined([*mark, *self.object(selected.selection, scan.c)])
 
         if self._joins is not None and len(self._joins) < _MOST_JOINS and _is_by_key(one, source):
             self._joins.append((scan, and_(*conditions)))
@@ -347,7 +370,7 @@ class Writer:
 
         def found() -> ColumnElement[str]:
             found = self.object(selected.choices[type_], scan.c, abstract=selected.abstract)
-            return json_text.joined([*self.mark(source, scan.c.__getitem__), *found])
+            return json_text.joined([*self.mark(source, scan.c.__getitem__), *self.counted(source), *found])
 
         return self.select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
 

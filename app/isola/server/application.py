@@ -52,7 +52,6 @@ from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.span_verification import verifying
 from isola.platform.watchdog import watching
-from isola.query.compiler import Note
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
 from isola.query.limits import Limits
@@ -212,7 +211,7 @@ async def application(
                 services,
                 rest.documents(paths),
                 by_code_point=by_code_point,
-                note=sign_ins.read_shared,
+                sign_ins=sign_ins,
                 limiter=Leases(control) if settings.shared_rates else OfProcess(),
             )
             administration: Sequence[BaseRoute] = ()
@@ -302,7 +301,7 @@ def _executor(
     documents: Sequence[str],
     *,
     by_code_point: bool,
-    note: Note,
+    sign_ins: SignInLog,
     limiter: Limiter,
 ) -> Executor:
     """``documents`` are trusted in addition to those in the settings."""
@@ -320,7 +319,8 @@ def _executor(
             effort=Effort(rate=settings.document_share),
             kept_bytes=settings.kept_answer_bytes,
             by_code_point=by_code_point,
-            note=note,
+            note=sign_ins.read_shared,
+            note_reads=sign_ins.read_logged,
             limiter=limiter,
         )
     except InvalidError as invalid:

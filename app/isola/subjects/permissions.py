@@ -14,6 +14,7 @@ class Permission(StrEnum):
 
     API_KEY_MANAGE = "api_key:manage"
     API_KEY_READ = "api_key:read"
+    AUDIT_MANAGE = "audit:manage"
     AUDIT_READ = "audit:read"
     DESCENDANT_ENTER = "descendant:enter"
     DOMAIN_MANAGE = "domain:manage"

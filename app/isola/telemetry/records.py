@@ -10,15 +10,14 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from graphql import print_ast
 
 from isola.api.observation import OK, Observation
 from isola.database.transactions import Database
 from isola.errors import Refusal, Unconfirmed
 from isola.platform import request_records
 from isola.platform.background import repeating
-from isola.platform.request_records import MAX_MEMBER, MAX_OPERATION, Member, Record, Sum
-from isola.query.documents import Operation, digest
+from isola.platform.request_records import MAX_MEMBER, Member, Record, Sum
+from isola.query.documents import Operation
 
 log = structlog.get_logger()
 
@@ -32,7 +31,6 @@ FORGOTTEN_EVERY = 60.0
 _HOUR = 3600
 # Members of the present hour that are known to be stored: bounds their memory.
 _KNOWN = 200_000
-_DIGITS = 16
 
 
 class Described(NamedTuple):
@@ -177,10 +175,7 @@ def described(operation: Operation) -> Described:
 
 
 def _described(operation: Operation) -> Described:
-    name = operation.node.name
-    # A name is one of GraphQL: letters, digits and underscores.
-    shown = f"sha256:{digest(print_ast(operation.document))[:_DIGITS]}" if name is None else name.value[:MAX_OPERATION]
-    return Described(operation.type.value, shown, tuple(sorted(operation.roots)))
+    return Described(operation.type.value, operation.label, tuple(sorted(operation.roots)))
 
 
 def _sums(records: Sequence[Record]) -> Sequence[Sum]:

@@ -48,12 +48,14 @@ def reading_of(executor: Executor, context: Context, operation: Operation, value
     """The caller's use of an operation's plan. Raises the Refusal of a subscription's field."""
     compiler = executor.compiler
     plans = compiler.plans(operation, values.coerced, context.principal.tenant.id)
+    # A task reads for several connections, so the client is not told.
+    logged = executor.logged(operation, context.principal)
     if isinstance(plans, ReadPlan):
-        return compiler.read(plans, values, context.principal)
+        return compiler.read(plans, values, context.principal, logged)
     if len(plans) != 1:
         raise BadUserInput("expected one field of a subscription")
     [plan] = plans.values()
-    reading = compiler.read(plan, values, context.principal)
+    reading = compiler.read(plan, values, context.principal, logged)
     for each in reading.refused.values():
         raise each.refusal
     return reading
@@ -133,10 +135,14 @@ class Follower(ABC, Generic[Followed]):
         return entitled
 
     def _is_same_for_all(self, operation: Operation, reading: Reading) -> bool:
-        return operation.once(
-            ("shared", reading.plan.serial, reading.shapes),
-            lambda: (is_same_for_all(self._executor.compiler.model, reading.plan, reading.shapes),),
-        )[0]
+        # Where reads are logged, each user has their own.
+        return (
+            reading.logged is None
+            and operation.once(
+                ("shared", reading.plan.serial, reading.shapes),
+                lambda: (is_same_for_all(self._executor.compiler.model, reading.plan, reading.shapes),),
+            )[0]
+        )
 
 
 def _shared_by(subscription: Subscription, reading: Reading, *, same_for_all: bool) -> Hashable:

@@ -56,11 +56,13 @@ OF_PLATFORM = (
     "partnership_offer",
     "quota_override",
     "rate_override",
+    "read_log",
     "received_share",
     "refusal",
     "remote_owner",
     "remote_partner",
     "remote_token",
+    "row_read",
     "session",
     "share",
     "share_comment",
@@ -253,10 +255,19 @@ def subjects_of_log() -> Sequence[str]:
     return _subjects(metadata.sorted_tables)
 
 
+def subjects_of_rows() -> Sequence[str]:
+    """The log's names of all audited subjects: reads of these can be logged."""
+    return _audited(metadata.sorted_tables)
+
+
 def _subjects(tables: Sequence[Table]) -> Sequence[str]:
     """The log's names of the platform's objects and of the subjects with these tables."""
+    return sorted({*OF_PLATFORM, *_audited(tables)})
+
+
+def _audited(tables: Sequence[Table]) -> Sequence[str]:
     audited: list[Audited] = [table.info["audited"] for table in tables if "audited" in table.info]
-    return sorted({*OF_PLATFORM, *(each.subject for each in audited)})
+    return sorted({each.subject for each in audited})
 
 
 def _subject(entry: Row) -> ColumnElement[str]:

@@ -1,12 +1,15 @@
 from enum import Enum
 
 import strawberry
+from sqlalchemy import ARRAY, Text
 
-from isola.api.access import requires
+from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.fields import compared_id, many, mapped, typed_id
+from isola.api.request import Info, payload
 from isola.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
-from isola.subjects.audit import audit_log
+from isola.query.mapping import Parameters
+from isola.subjects.audit import audit_log, reads
 from isola.subjects.permissions import Permission
 
 PREFIX = "aud"
@@ -58,6 +61,11 @@ class AuditOrder:
     direction: OrderDirection = OrderDirection.ASC
 
 
+async def _logged_reads(info: Info) -> list[str] | None:
+    async with info.context.context.transaction(read_only=True) as work:
+        return list(await reads.logged(work))
+
+
 @strawberry.type
 class AuditQueries:
     audit_log: Connection[AuditEntry] | None = many(
@@ -66,3 +74,31 @@ class AuditQueries:
         description="The audit log of the tenant, by default newest first.",
         access=requires(Permission.AUDIT_READ),
     )
+    logged_reads: list[str] | None = strawberry.field(
+        resolver=_logged_reads,
+        description="The subjects whose reads are in the audit log, as row_read:create.",
+        directives=[requires(Permission.AUDIT_READ)],
+    )
+
+
+@strawberry.input
+class LogReadsInput:
+    subjects: list[str] = strawberry.field(description="All subjects whose reads are logged, such as resource.")
+
+
+@mapped(Parameters({"subjects": ARRAY(Text())}))
+@strawberry.type(directives=[PUBLIC])
+class LogReadsPayload:
+    subjects: list[str] = strawberry.field(description="The subjects whose reads are logged, sorted.")
+
+
+@strawberry.type
+class AuditMutations:
+    @mutation(
+        requires(Permission.AUDIT_MANAGE),
+        "Have the reads of these subjects, and of no others, in the audit log: on all servers within seconds.",
+    )
+    async def log_reads(self, info: Info, input: LogReadsInput) -> LogReadsPayload:
+        async with info.context.transaction() as work:
+            chosen = await reads.log(work, info.context.actor, input.subjects)
+            return await payload(LogReadsPayload, info, work, subjects=chosen)
