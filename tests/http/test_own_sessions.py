@@ -127,7 +127,7 @@ async def test_a_user_ends_one_session_and_its_tokens_are_refused_within_five_se
         ("session:delete", None),
     ]
     assert said[1]["new"]["ended_for"] == said[2]["old"]["ended_for"] == "sign_out"
-    assert not any("user_agent" in str(each) for each in said)
+    assert not any("user_agent" in str(each) for each in said[1:])
 
 
 async def test_a_user_ends_all_other_sessions(api: Api, tenant: str) -> None:
