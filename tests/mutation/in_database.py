@@ -1041,6 +1041,15 @@ SHARES = (
         (BOTH_LOGS,),
     ),
     Sql(
+        "the choice of logged reads of all tenants changed",
+        "the tenant whose reads are logged",
+        BOTH,
+        rewritten(
+            "isola.log_reads(text[])", "SET logged_reads = subjects WHERE id = tenant", "SET logged_reads = subjects"
+        ),
+        ("tests/http/test_logged_reads.py",),
+    ),
+    Sql(
         "shares listed for all tenants",
         "the owner of a share",
         BOTH,
