@@ -39,20 +39,24 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 # Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
 # that is not installed, they limit nothing.
 OFFERED = """
-INSERT INTO control.plans (name, title, price, currency, period, quotas, limits, rates, features, listed) VALUES
+INSERT INTO control.plans
+    (name, title, price, currency, period, quotas, limits, rates, features, listed, retention) VALUES
     ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{"executions": 1000}', '{"requests": "10/minute"}',
-     '{}', true),
+     '{}', true, '{"spans": 7, "executions": 7, "log": 7}'),
     ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{"executions": 10000}', '{"requests": "50/minute"}',
-     '{audit-logs,custom-patterns,data-export}', true),
+     '{audit-logs,custom-patterns,data-export}', true, '{"spans": 30, "executions": 30, "log": 30}'),
     ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}', '{"executions": 100000}',
      '{"requests": "200/minute"}',
-     '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true),
-    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', '{}', '{}', NULL, true)
+     '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true,
+     '{"spans": 90, "executions": 90, "log": 90}'),
+    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', '{}', '{}', NULL, true,
+     '{"spans": 365, "executions": 365, "log": 365}')
 """
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
 # What the log has of a webhook's URL.
 ORIGIN = "substring(url from '^[a-z]+://[^/?#]+')"
+DAYS_OF_PLAN = "retention @@ '!exists($.* ? (@.type() != \"number\" || @ < 1 || @ > 36500 || @ != @.floor()))'"
 OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
 
 
@@ -82,7 +86,7 @@ def upgrade(op: Operations) -> None:
     usage(op)
     metrics(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
-    functions(op, "usage", "rates", "timeline", "words")
+    functions(op, "usage", "rates", "timeline", "words", "retention")
     functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics")
     orders(op)
 
@@ -153,6 +157,7 @@ def plans(op: Operations) -> None:
         sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("limits", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("rates", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("retention", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("features", ARRAY(sa.Text)),
         sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         moment("created_at", default="now()"),
@@ -166,6 +171,8 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
         sa.CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
         sa.CheckConstraint("jsonb_typeof(rates) = 'object'", name="rates_object"),
+        sa.CheckConstraint("jsonb_typeof(retention) = 'object'", name="retention_object"),
+        sa.CheckConstraint(DAYS_OF_PLAN, name="retention_days"),
     )
     op.execute(UNLIMITED)
     op.execute(OFFERED)
@@ -204,6 +211,24 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("kind IN ('sum', 'count', 'maximum', 'unique')", name="kind"),
         sa.CheckConstraint("period IN ('hour', 'day', 'month')", name="period"),
         sa.CheckConstraint("(kind = 'unique') = (property IS NOT NULL)", name="property"),
+    )
+    create_table(
+        op,
+        "kept",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("relation", sa.Text, nullable=False),
+        sa.Column("moment", sa.Text, nullable=False),
+        length("name", 63),
+        sa.CheckConstraint("name <> 'log'", name="name"),
+    )
+    # The rows that a transaction deletes because the tenant's plan does not keep them any more, by subject. Each row is
+    # deleted before its transaction ends.
+    create_table(
+        op,
+        "expiring",
+        sa.Column("transaction", sa.Text, primary_key=True),
+        sa.Column("rows", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        prefixes=["UNLOGGED"],
     )
     create_table(
         op,
@@ -258,6 +283,8 @@ def directory(op: Operations) -> None:
     overrides(op, "feature", 63, sa.Column("given", sa.Boolean, nullable=False))
     form = sa.CheckConstraint("value ~ '^[1-9][0-9]*/(second|minute|hour|day)$'", name="value")
     overrides(op, "rate", 100, sa.Column("value", sa.Text), form)
+    days = sa.CheckConstraint("days BETWEEN 1 AND 36500", name="days")
+    overrides(op, "retention", 63, sa.Column("days", sa.Integer), days)
     # Unlogged, and without a foreign key: see isola.platform.leases.
     create_table(
         op,
@@ -1010,6 +1037,15 @@ def log(op: Operations) -> None:
         sa.Column("first", sa.BigInteger, primary_key=True),
         sa.Column("ids", sa.ARRAY(sa.Uuid), nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
+    )
+    # What was cut off the beginning of a log: see isola.cut_log() in 0001_retention.sql.
+    create_table(
+        op,
+        "audit_checkpoints",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
+        moment("at", default="now()"),
     )
     # The platform's log is chained by the same functions as a tenant's: see 0001_audit.sql.
     create_table(

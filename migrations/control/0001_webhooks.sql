@@ -105,7 +105,8 @@ BEGIN
     SELECT w.delivered INTO reached FROM control.webhooks w WHERE w.id = webhook AND w.tenant_id = tenant FOR UPDATE;
     IF reached IS NULL THEN
         RETURN NULL;
-    ELSIF first NOT BETWEEN 1 AND reached + 1 THEN
+    ELSIF first NOT BETWEEN 1 + coalesce((SELECT c.number FROM control.audit_checkpoints c WHERE c.tenant_id = tenant), 0)
+        AND reached + 1 THEN
         RETURN false;
     END IF;
     DELETE FROM control.dead_letters d WHERE d.webhook_id = webhook AND d.tenant_id = tenant AND d.number >= first;

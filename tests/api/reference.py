@@ -45,7 +45,7 @@ from isola.api.declared.granting import ShareableType
 from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.installed import SUBJECTS
-from isola.subjects import features, meters
+from isola.subjects import features, meters, retention
 from isola.subjects.audit import audit_entries
 from isola.subjects.declaration import Declaration, Member, Reference, Relation, field_of
 from isola.subjects.organizations import memberships
@@ -207,6 +207,9 @@ class Data:
                     for name, meter in sorted(meters.known().items())
                 ]
                 return self._page([Object("Limit", each) for each in limits], given, ordered=True)
+            case "Plan", "retention":
+                kept = [{"subject": name, "days": None, "until": None} for name in retention.names()]
+                return self._page([Object("Retention", each) for each in kept], given, ordered=True)
             case ("Viewer", "sessions") | ("Plan", "rates"):
                 return self._page([], given, ordered=True)
             case "Viewer", "user":

@@ -52,6 +52,18 @@ class RateOverride:
     ended: bool = strawberry.field(description="Whether its end has passed.")
 
 
+@strawberry.type(
+    description="For how long something of one tenant is kept, whatever its plan says.", directives=[STAFF]
+)
+class RetentionOverride:
+    subject: str = strawberry.field(description="What is kept: `log`, or a subject in the plural, such as `spans`.")
+    days: int | None = strawberry.field(description="The days after which it is deleted; null for never.")
+    reason: str = strawberry.field(description="The reason, which the tenant sees in its log.")
+    created_at: DateTime
+    until: DateTime | None = strawberry.field(description="Its end; null if it ends with its removal.")
+    ended: bool = strawberry.field(description="Whether its end has passed.")
+
+
 Until = Annotated[
     DateTime | None, strawberry.argument(description="When the override ends; by default when it is removed.")
 ]
@@ -75,6 +87,10 @@ class OverrideQueries:
     @answered("The overrides of a tenant's rates by name, including those that have ended and were not removed.")
     async def rate_overrides(self, info: Info, slug: str) -> list[RateOverride]:
         return [_rate(each) for each in await _every(info, slug, Kind.RATE)]
+
+    @answered("The overrides of a tenant's retention by subject, including those that have ended and were not removed.")
+    async def retention_overrides(self, info: Info, slug: str) -> list[RetentionOverride]:
+        return [_retention(each) for each in await _every(info, slug, Kind.RETENTION)]
 
 
 @strawberry.type
@@ -146,6 +162,24 @@ class OverrideMutations:
     async def end_rate_override(self, info: Info, slug: str, rate: str) -> str:
         return await _remove(info, slug, Kind.RATE, rate)
 
+    @answered(
+        "Keep something of a tenant for other days than its plan or its last override says; without days, for ever."
+    )
+    async def override_retention(
+        self,
+        info: Info,
+        slug: str,
+        subject: str,
+        reason: str,
+        days: int | None = None,
+        until: Until = None,
+    ) -> RetentionOverride:
+        return _retention(await _put(info, slug, Kind.RETENTION, subject, days, reason, until))
+
+    @answered("End an override: the plan says again for how long the subject is kept. Returns its name.")
+    async def end_retention_override(self, info: Info, slug: str, subject: str) -> str:
+        return await _remove(info, slug, Kind.RETENTION, subject)
+
 
 async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
     control = info.context.control
@@ -183,6 +217,11 @@ def _rate(override: Override) -> RateOverride:
     rate = None if override.value is None else Rate.parse(str(override.value))
     limit, period = (None, None) if rate is None else (BigInt(rate.most), rate.period)
     return RateOverride(name=override.name, limit=limit, period=period, **_facts(override))
+
+
+def _retention(override: Override) -> RetentionOverride:
+    days = None if override.value is None else int(override.value)
+    return RetentionOverride(subject=override.name, days=days, **_facts(override))
 
 
 def _most(override: Override) -> BigInt | None:

@@ -57,6 +57,18 @@ class RateInput:
     period: RatePeriod = strawberry.field(default=RatePeriod.MINUTE, description="The period of the limit.")
 
 
+@strawberry.type(description="For how long a plan keeps something.", directives=[STAFF])
+class Retention:
+    subject: str = strawberry.field(description="What is kept: `log`, or a subject in the plural, such as `spans`.")
+    days: int = strawberry.field(description="The days after which it is deleted.")
+
+
+@strawberry.input(description="For how long a plan is to keep something.")
+class RetentionInput:
+    subject: str = strawberry.field(description="What is kept: `log`, or a subject in the plural, such as `spans`.")
+    days: int | None = strawberry.field(default=None, description="The days; null for ever.")
+
+
 @strawberry.input(description="What a plan costs.")
 class PriceInput:
     amount: Decimal = strawberry.field(description="The amount, with at most 12 digits and 3 decimals.")
@@ -64,7 +76,9 @@ class PriceInput:
     period: PlanPeriod = strawberry.field(description="What the amount is for.")
 
 
-@strawberry.type(description="What tenants pay, their quotas, limits, rates and features.", directives=[STAFF])
+@strawberry.type(
+    description="What tenants pay, their quotas, limits, rates, retention and features.", directives=[STAFF]
+)
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
@@ -74,6 +88,7 @@ class Plan:
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
     limits: list[Limit] = strawberry.field(description="Limits of meters, by name. A missing meter has no limit.")
     rates: list[Rate] = strawberry.field(description="By name. A missing name has no limit.")
+    retention: list[Retention] = strawberry.field(description="By subject. What is missing is kept for ever.")
     features: list[str] | None = strawberry.field(description="The features, by name; null for all.")
     listed: bool = strawberry.field(description="Whether tenants that lack a feature are told that this plan has it.")
     created_at: DateTime
@@ -89,7 +104,9 @@ class PlanQueries:
 
 @strawberry.type
 class PlanMutations:
-    @answered("Create a plan. What it has no quota, limit or rate for is not limited.")
+    @answered(
+        "Create a plan. What it has no quota, limit or rate for is not limited, and without retention kept for ever."
+    )
     async def create_plan(
         self,
         info: Info,
@@ -101,6 +118,7 @@ class PlanMutations:
         listed: bool = False,  # noqa: FBT001, FBT002  clients name their arguments
         limits: list[LimitInput] | None = None,
         rates: list[RateInput] | None = None,
+        retention: list[RetentionInput] | None = None,
     ) -> Plan:
         context = info.context
         made = await plans.create(
@@ -114,10 +132,13 @@ class PlanMutations:
             features=features,
             listed=listed,
             rates=_set(_rates_by_name(rates or [])),
+            retention=_set(_days_by_subject(retention or [])),
         )
         return _plan(made)
 
-    @answered("Change a plan for all tenants that have it. What is omitted, and existing data, stays.")
+    @answered(
+        "Change a plan for all tenants that have it. What is omitted stays, and so does data that its retention keeps."
+    )
     async def change_plan(
         self,
         info: Info,
@@ -129,6 +150,7 @@ class PlanMutations:
         listed: bool | None = None,  # noqa: FBT001  as above
         limits: list[LimitInput] | None = None,
         rates: list[RateInput] | None = None,
+        retention: list[RetentionInput] | None = None,
     ) -> Plan:
         context = info.context
         paid: Price | Literal["unchanged"] | None = "unchanged" if price is strawberry.UNSET else _price(price)
@@ -143,6 +165,7 @@ class PlanMutations:
             features="unchanged" if features is strawberry.UNSET else features,
             listed=listed,
             rates=_rates_by_name(rates or []),
+            retention=_days_by_subject(retention or []),
         )
         return _plan(changed)
 
@@ -167,6 +190,10 @@ def _limits_by_name(inputs: Sequence[LimitInput]) -> dict[str, int | None]:
 def _rates_by_name(inputs: Sequence[RateInput]) -> dict[str, plan_rates.Rate | None]:
     of = plan_rates.Rate.of
     return _once("rates", [(each.name, None if each.limit is None else of(each.limit, each.period)) for each in inputs])
+
+
+def _days_by_subject(inputs: Sequence[RetentionInput]) -> dict[str, int | None]:
+    return _once("retention", [(each.subject, each.days) for each in inputs])
 
 
 def _once(field: str, pairs: Sequence[tuple[str, Most]]) -> dict[str, Most]:
@@ -202,6 +229,7 @@ def _plan(plan: plans.Plan) -> Plan:
         rates=[
             Rate(name=name, limit=BigInt(each.most), period=each.period) for name, each in sorted(plan.rates.items())
         ],
+        retention=[Retention(subject=name, days=days) for name, days in sorted(plan.retention.items())],
         features=None if plan.features is None else list(plan.features),
         listed=plan.listed,
         created_at=DateTime(plan.created_at),

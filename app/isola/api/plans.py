@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import strawberry
-from sqlalchemy import ARRAY, BigInteger, Column, ColumnElement, DateTime, Numeric, Text, func, literal_column
+from sqlalchemy import ARRAY, BigInteger, Column, ColumnElement, DateTime, Integer, Numeric, Text, func, literal_column
 
 from isola.api import scalars
 from isola.api.access import requires
@@ -127,9 +127,25 @@ class Rate:
     )
 
 
+own_retention = Function(
+    "isola.retention",
+    (Column("id", Text, nullable=False), Column("days", Integer), Column("until", DateTime(timezone=True))),
+)
+
+
+@mapped(own_retention)
+@strawberry.type(description="For how long something is kept.", directives=[requires(Permission.PLAN_READ)])
+class Retention:
+    subject: str = expression(_name, "What is kept: `log`, or a subject in the plural, such as `spans`.")
+    days: int | None = strawberry.field(description="The days after which it is deleted; null if it is kept for ever.")
+    until: scalars.DateTime | None = strawberry.field(
+        description="When the days end that the tenant has instead of the plan's."
+    )
+
+
 @mapped(own_plan, order=(("name", False),))
 @strawberry.type(
-    description="What the tenant pays, its quotas, limits, rates and features.",
+    description="What the tenant pays, its quotas, limits, rates, retention and features.",
     directives=[requires(Permission.PLAN_READ)],
 )
 class Plan:
@@ -141,6 +157,9 @@ class Plan:
     features: list[str] = expression(_features, "The features that the tenant has, of its plan and by overrides.")
     rates: Connection[Rate] = many(source=own_rates, backward=False, description="All rates, by name.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")
+    retention: Connection[Retention] = many(
+        source=own_retention, backward=False, description="What is kept for a time, by name, and for how long."
+    )
     limits: Connection[Limit] = many(
         source=own_limits, backward=False, description="All meters with their limits, by name."
     )

@@ -22,6 +22,7 @@ from isola.commands.new import new
 from isola.commands.operate import operate
 from isola.commands.plan import plan_app
 from isola.commands.platform import platform_app
+from isola.commands.retention import retention_app
 from isola.commands.revision import revision
 from isola.commands.revoke import revoke_app
 from isola.commands.tenant import tenant_app
@@ -52,6 +53,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.add_typer(timeline_app, name="timeline")
 app.add_typer(metrics_app, name="metrics")
+app.add_typer(retention_app, name="retention")
 app.command()(operate)
 app.command()(adopt)
 app.command()(advise)

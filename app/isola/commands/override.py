@@ -1,4 +1,4 @@
-"""Commands for limits, rates and features of single tenants."""
+"""Commands for limits, rates, features and retention of single tenants."""
 
 import sys
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isola.commands.common import JsonOption, act, print_json
-from isola.commands.plan import parse_limits, parse_quotas, parse_rates
+from isola.commands.plan import parse_keeps, parse_limits, parse_quotas, parse_rates
 
 if TYPE_CHECKING:
     from isola.platform.overrides import Override
     from isola.server.installation import Installation
 
 override_app = typer.Typer(
-    no_args_is_help=True, help="Give single tenants other limits, rates and features than their plans."
+    no_args_is_help=True, help="Give single tenants other limits, rates, features and retention than their plans."
 )
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
@@ -41,25 +41,29 @@ def put(
     rate: Annotated[
         list[str] | None, typer.Option("--rate", help="a rate, such as requests=100/minute or requests=none")
     ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="for how long something is kept, such as spans=30d or spans=none")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="the reason, for the logs; the tenant sees it")],
     until: Until = None,
 ) -> None:
     """Give a tenant a limit, a rate or a feature, or take it away, whatever its plan or its last override says.
 
-    Data that exceeds a limit stays.
+    Data that exceeds a limit stays. What is older than --keep is deleted within ten minutes.
     """
     from datetime import UTC
 
     from isola.platform import overrides, platform_log, provisioning
     from isola.platform.overrides import Kind
 
-    if len([*(quota or ()), *(limit or ()), *(feature or ()), *(rate or ())]) != 1:
-        raise typer.BadParameter("expected one of --quota, --limit, --rate and --feature")
+    if len([*(quota or ()), *(limit or ()), *(feature or ()), *(rate or ()), *(keep or ())]) != 1:
+        raise typer.BadParameter("expected one of --quota, --limit, --rate, --feature and --keep")
     parsed: dict[Kind, Mapping[str, Any]] = {
         Kind.QUOTA: parse_quotas(quota),
         Kind.METER: parse_limits(limit),
         Kind.FEATURE: _parse_features(feature),
         Kind.RATE: parse_rates(rate),
+        Kind.RETENTION: parse_keeps(keep),
     }
     [(kind, name, value)] = [(kind, *each) for kind, values in parsed.items() for each in values.items()]
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
@@ -100,7 +104,7 @@ def list_(slug: Slug, *, as_json: JsonOption = False) -> None:
 
 @override_app.command()
 def remove(
-    slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter, rate or feature")]
+    slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter, rate, feature or what is kept")]
 ) -> None:
     """End an override of a tenant: what its plan says applies again. Data that exceeds its limit stays."""
     from isola.platform import overrides, platform_log, provisioning
@@ -127,4 +131,6 @@ def _parse_features(options: list[str] | None) -> dict[str, bool]:
 def _value(override: "Override") -> str:
     if override.kind == "feature":
         return "on" if override.value else "off"
-    return "none" if override.value is None else str(override.value)
+    if override.value is None:
+        return "none"
+    return f"{override.value}d" if override.kind == "retention" else str(override.value)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isola.server.installation import Installation
 
 plan_app = typer.Typer(
-    no_args_is_help=True, help="Create and change plans: what tenants pay, their quotas and their rates."
+    no_args_is_help=True, help="Create and change plans: what tenants pay, their quotas, their rates, and what is kept."
 )
 
 Name = Annotated[str, typer.Argument(help="the plan's name")]
@@ -31,6 +31,10 @@ Limits = Annotated[
 Rates = Annotated[
     list[str] | None,
     typer.Option("--rate", help="a rate such as requests=50/minute, user.rows=9000/hour or requests=none"),
+]
+Keeps = Annotated[
+    list[str] | None,
+    typer.Option("--keep", help="for how long something is kept, such as spans=30d, log=365d or spans=none for ever"),
 ]
 Features = Annotated[
     str | None,
@@ -64,7 +68,9 @@ def list_(*, as_json: JsonOption = False) -> None:
             return
         measured = sorted(meters.known().values(), key=lambda each: each.name)
         limited = [f"{each.name} a {each.period}" for each in measured]
-        table = Table("name", "title", "price", *quotas.names(), *limited, "rates", "features", "retired", box=None)
+        table = Table(
+            "name", "title", "price", *quotas.names(), *limited, "rates", "kept", "features", "retired", box=None
+        )
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
             allowed += [str(plan.limits.get(meter.name, "none")) for meter in measured]
@@ -74,6 +80,7 @@ def list_(*, as_json: JsonOption = False) -> None:
                 str(plan.price or "none"),
                 *allowed,
                 ", ".join(f"{rate}={most}" for rate, most in plan.rates.items()) or "none",
+                ", ".join(f"{name}={days}d" for name, days in plan.retention.items()) or "for ever",
                 _shown(plan.features),
                 "retired" if plan.retired_at else "",
             )
@@ -89,11 +96,14 @@ def create(
     quota: Quotas = None,
     limit: Limits = None,
     rate: Rates = None,
+    keep: Keeps = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
 ) -> None:
     """Create a plan. What has no quota, limit or rate is not limited; without --features, it has all of them.
+
+    What is not in --keep is kept for ever.
 
     The price is stored and shown, not charged.
     """
@@ -104,6 +114,7 @@ def create(
     paid = None if price is None else _parse_price(price)
     more: Any = {"features": None if features is None else _parse_features(features), "listed": bool(listed)}
     more["rates"] = {each: most for each, most in parse_rates(rate).items() if most is not None}
+    more["retention"] = {each: days for each, days in parse_keeps(keep).items() if days is not None}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -124,17 +135,22 @@ def change(
     quota: Quotas = None,
     limit: Limits = None,
     rate: Rates = None,
+    keep: Keeps = None,
     price: PriceOption = None,
     features: Features = None,
     listed: Listed = None,
 ) -> None:
-    """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
+    """Change a plan for all tenants that have it. Data that exceeds the new quotas stays.
+
+    What is older than a new --keep is deleted by the servers within ten minutes.
+    """
     from isola.platform import plans, platform_log
 
     quotas, limits = parse_quotas(quota), parse_limits(limit)
     paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
     more: Any = {"features": "unchanged" if features is None else _parse_features(features), "listed": listed}
     more["rates"] = parse_rates(rate)
+    more["retention"] = parse_keeps(keep)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -263,6 +279,22 @@ def parse_rates(options: Sequence[str] | None) -> "dict[str, Rate | None]":
     return rates
 
 
+def parse_keeps(options: Sequence[str] | None) -> dict[str, int | None]:
+    """The days in options such as ``spans=30d``; None for ever. Raises typer.BadParameter."""
+    from isola.installed import metadata  # noqa: F401  it loads the applications, which declare what is kept
+    from isola.subjects import retention
+
+    known, kept = retention.names(), {}
+    for option in options or ():
+        name, _, days = option.partition("=")
+        if name not in known or name in kept:
+            raise typer.BadParameter(f"--keep {option[:80]!r}: expected one of {', '.join(known)}, each once")
+        if days != "none" and not re.fullmatch(r"[0-9]{1,6}d", days):
+            raise typer.BadParameter(f"--keep {option[:80]!r}: expected {name}=<days>d or {name}=none")
+        kept[name] = None if days == "none" else int(days[:-1])
+    return kept
+
+
 def _parse_features(option: str) -> list[str] | None:
     """Their names; None for all. What is no feature is refused by the plan."""
     if option in {"all", "none"}:
@@ -296,6 +328,8 @@ def _show(plan: "Plan") -> None:
         typer.echo(f"{name} a {meter.period}: {plan.limits.get(name, 'none')}")
     for rate, most in plan.rates.items():
         typer.echo(f"{rate}: {most}")
+    for name, days in plan.retention.items():
+        typer.echo(f"{name} kept for: {days} days")
     typer.echo(f"features: {_shown(plan.features)}")
     typer.echo(f"listed: {plan.listed}")
     if plan.retired_at is not None:

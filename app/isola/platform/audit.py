@@ -1,7 +1,9 @@
 """Verifies a tenant's log: no entry was changed, removed, inserted or truncated, sealed or not yet."""
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,6 +32,8 @@ from isola.subjects import visibility
 from isola.subjects.metadata import moment
 
 BATCH = 1000
+_CUT = '"retention:create", "retention:log"'
+"""The action and object of an entry about a cut, in its content."""
 SEALS = 100
 
 audit_heads = Table(
@@ -72,10 +76,23 @@ audit_seals = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
+# What was cut off the beginning of a log: the number and the hash of the last entry.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("number", BigInteger, nullable=False, server_default=text("0")),
+    Column("hash", LargeBinary, nullable=False, server_default=text(r"'\x'")),
+    moment("at"),
+)
+
 WHOLE = MappingProxyType({"permissions": visibility.WHOLE_LOG})
 """What a transaction proves to read the values of all rows in its tenant's log."""
 
 _HEAD = select(audit_heads.c.entries, audit_heads.c.hash).where(audit_heads.c.tenant_id == bindparam("tenant"))
+_MARK = select(audit_checkpoints.c.number, audit_checkpoints.c.hash).where(
+    audit_checkpoints.c.tenant_id == bindparam("tenant")
+)
 _SEALS = (
     select(audit_seals.c.first, audit_seals.c.ids, audit_seals.c.hash)
     .where(audit_seals.c.tenant_id == bindparam("tenant"), audit_seals.c.first > bindparam("after", type_=BigInteger()))
@@ -155,6 +172,13 @@ Read = Callable[[TextClause, Mapping[str, Any]], Awaitable[Sequence[Mapping[str,
 """Runs a statement on a log, where that log is stored."""
 
 
+class _Mark(NamedTuple):
+    """What was cut off the beginning of a log: the number and the hash of the last entry. 0 and b"" if nothing was."""
+
+    number: int
+    hash: bytes
+
+
 class _Head(NamedTuple):
     entries: int
     hash: bytes
@@ -185,23 +209,26 @@ async def verify_platform(control: Database, known: str | None = None) -> Verdic
 
 
 async def _verify(control: Database, chain: UUID, log: _Log, read: Read, known: str | None) -> Verdict:
-    head = await _head(control, chain)
-    if head is None:
-        return Verdict(0, 0, "", "its head is missing")
-    walk = _Walk(head, known)
-    await _walk_seals(control, chain, log, read, walk)
-    unsealed = await _check_rest(log, read, walk)
-    # Entries that were sealed meanwhile.
-    await _walk_seals(control, chain, log, read, walk)
-    return walk.verdict(await _head(control, chain), unsealed)
+    mark = await _mark(control, chain)
+    while True:
+        head = await _head(control, chain)
+        if head is None:
+            return Verdict(0, 0, "", "its head is missing")
+        walk = _Walk(head, mark, known)
+        await _walk_seals(control, chain, log, read, walk)
+        unsealed = await _check_rest(log, read, walk)
+        # Entries that were sealed meanwhile.
+        await _walk_seals(control, chain, log, read, walk)
+        before, mark = mark, await _mark(control, chain)
+        # If the log was cut further meanwhile, what was read may have gone. That happens about once a day.
+        if mark.number <= before.number:
+            return walk.verdict(await _head(control, chain), unsealed)
 
 
 async def _walk_seals(control: Database, chain: UUID, log: _Log, read: Read, walk: "_Walk") -> None:
-    # From the smallest number that the column can hold: a seal before the first is a forgery.
-    after = walk.number or -(2**63)
     while walk.broken is None:
         async with control.unbound() as transaction:
-            seals = await transaction.rows(_SEALS, {"tenant": chain, "after": after})
+            seals = await transaction.rows(_SEALS, {"tenant": chain, "after": walk.first})
         if not seals:
             return
         for some in _batches(seals):
@@ -212,7 +239,6 @@ async def _walk_seals(control: Database, chain: UUID, log: _Log, read: Read, wal
                 entries |= {row["id"]: row for row in read_now}
             for seal in some:
                 walk.check(seal, entries)
-                after = walk.number
                 if walk.broken is not None:
                     return
 
@@ -238,6 +264,7 @@ async def _check_rest(log: _Log, read: Read, walk: "_Walk") -> int:
             walk.broken = _unsealed_reason(row)
             if walk.broken is not None:
                 return checked
+            walk.attest(row["content"])
             checked += 1
             after = row["id"]
     return checked
@@ -256,12 +283,16 @@ def _unsealed_reason(row: Mapping[str, Any]) -> str | None:
 class _Walk:
     """Checks seals in order, up to the first that is broken."""
 
-    def __init__(self, head: _Head, known: str | None) -> None:
-        self.number = 0
+    def __init__(self, head: _Head, mark: _Mark, known: str | None) -> None:
+        self.number = mark.number
+        # From the smallest number that the column can hold: a seal before the first is a forgery.
+        self.first = -(2**63)
         self.broken: str | None = None
         self._head = head
-        self._hash = b""
-        self._known = known
+        self._mark = mark
+        self._hash = mark.hash
+        self._attested: _Mark | None = None
+        self._known = None if known == mark.hash.hex() else known
 
     def check(self, seal: Mapping[str, Any], entries: Mapping[UUID, Mapping[str, Any]]) -> None:
         expected = self.number + 1
@@ -278,7 +309,9 @@ class _Walk:
                 self.broken = f"entry {number} (aud_{key}) is not as it was written"
             else:
                 chained.update(row["hash"])
-                continue
+                self.attest(row["content"])
+                if self.broken is None:
+                    continue
             self.number = number - 1
             return
         last = self.number + len(seal["ids"])
@@ -288,19 +321,47 @@ class _Walk:
         elif last == self._head.entries and linked != self._head.hash:
             self.broken = f"entry {last} was written anew"
         else:
-            self.number, self._hash = last, linked
+            self.first, self.number, self._hash = seal["first"], last, linked
             if linked.hex() == self._known:
                 self._known = None
 
+    def attest(self, content: str) -> None:
+        """Read what a valid entry says about the beginning of the log, if it is about that."""
+        if _CUT not in content:
+            return
+        _, key, at, *_, action, about, _, new = json.loads(content)
+        if f'"{action}", "{about}"' != _CUT:
+            return
+        try:
+            mark = _Mark(int(new["number"]), bytes.fromhex(new["hash"]))
+            is_early = datetime.fromisoformat(new["until"]).timestamp() >= at - timedelta(new["days"]).total_seconds()
+        except (KeyError, TypeError, ValueError):
+            self.broken = f"aud_{key} is forged: it says nothing about where the log was cut"
+            return
+        if is_early:
+            self.broken = f"aud_{key} cut the log further than it was to be kept"
+        elif self._attested is None or mark.number > self._attested.number:
+            self._attested = mark
+
     def verdict(self, head: _Head | None, unsealed: int) -> Verdict:
         counted = head.entries if head else 0
+        if self.broken is None and self._mark != (self._attested or _Mark(0, b"")):
+            self.broken = (
+                f"the checkpoint at entry {self._mark.number} is forged: no entry says that the log was cut there"
+            )
         if self.broken is None and self.number < self._head.entries:
             self.broken = f"entry {self.number + 1} is missing: there were {self._head.entries}"
         elif self.broken is None and self.number > counted:
             self.broken = f"entry {counted + 1} is forged: the head counts {counted} entries"
         elif self.broken is None and self._known is not None:
             self.broken = "the seal with the known hash is missing"
-        return Verdict(self.number + unsealed, unsealed, self._hash.hex(), self.broken)
+        return Verdict(self.number - self._mark.number + unsealed, unsealed, self._hash.hex(), self.broken)
+
+
+async def _mark(control: Database, chain: UUID) -> _Mark:
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(_MARK, {"tenant": chain})
+    return _Mark(rows[0]["number"], rows[0]["hash"]) if rows else _Mark(0, b"")
 
 
 async def _head(control: Database, chain: UUID) -> _Head | None:

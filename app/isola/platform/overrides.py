@@ -1,4 +1,4 @@
-"""Limits, rates and features of single tenants: instead of their plan's, for a reason, until a moment if one is given.
+"""Limits, rates, features and retention of single tenants, instead of their plan's: for a reason, perhaps for a time.
 
 The database uses a limit where it uses the plan's, up to its very end: see migrations/control/0001_quotas.sql. Features
 and rates come with the tenant's entry in the directory: see isola.platform.entitlements.
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     ForeignKey,
+    Integer,
     Table,
     Text,
     Uuid,
@@ -34,11 +35,12 @@ from isola.platform.platform_log import Action, Author
 from isola.platform.rates import MAX_NAME as MAX_RATE, Rate
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Status, Tenant, metadata, tenants
-from isola.subjects import meters, names
+from isola.subjects import meters, names, retention
 from isola.subjects.features import MAX_NAME
 from isola.subjects.metadata import indexed_text, moment
 
 MAX_REASON = 500
+MAX_TABLE = 63
 
 
 def _table(name: str, key: Column[Any], value: Column[Any], *rules: CheckConstraint) -> Table:
@@ -84,6 +86,15 @@ rate_overrides = _table(
 )
 
 
+retention_overrides = _table(
+    "retention_overrides",
+    indexed_text("retention", MAX_TABLE, primary_key=True),
+    # NULL for ever.
+    Column("days", Integer),
+    CheckConstraint(f"days BETWEEN 1 AND {retention.MOST}", name="days"),
+)
+
+
 class Kind(StrEnum):
     """What an override replaces; the name of its column as well."""
 
@@ -91,6 +102,7 @@ class Kind(StrEnum):
     METER = "meter"
     FEATURE = "feature"
     RATE = "rate"
+    RETENTION = "retention"
 
 
 _TABLES: Mapping[Kind, tuple[Table, str]] = {
@@ -98,8 +110,15 @@ _TABLES: Mapping[Kind, tuple[Table, str]] = {
     Kind.METER: (meter_overrides, "at_most"),
     Kind.FEATURE: (feature_overrides, "given"),
     Kind.RATE: (rate_overrides, "value"),
+    Kind.RETENTION: (retention_overrides, "days"),
 }
-_SHOWN = {Kind.QUOTA: "limit", Kind.METER: "limit", Kind.FEATURE: "given", Kind.RATE: "limit"}
+_SHOWN = {
+    Kind.QUOTA: "limit",
+    Kind.METER: "limit",
+    Kind.FEATURE: "given",
+    Kind.RATE: "limit",
+    Kind.RETENTION: "days",
+}
 
 
 _CHECKS: Mapping[Kind, Callable[[Mapping[str, Any]], None]] = {
@@ -107,12 +126,13 @@ _CHECKS: Mapping[Kind, Callable[[Mapping[str, Any]], None]] = {
     Kind.METER: plans.check_limits,
     Kind.FEATURE: plans.check_features,
     Kind.RATE: plans.check_rates,
+    Kind.RETENTION: plans.check_retention,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An exception for a tenant: a limit or a rate, None for none, or whether it has a feature.
+    """An exception for a tenant: a limit, a rate or days, None for none, or whether it has a feature.
 
     ``ends_at`` is None if it has no end; ``ended`` is whether that has passed.
     """
@@ -127,7 +147,7 @@ class Override:
 
 
 async def every(control: Database, tenant: Tenant) -> Sequence[Override]:
-    """A tenant's overrides: of quotas, of meters, of features, then of rates, each by name.
+    """A tenant's overrides: of quotas, meters, features, rates and retention, each by name.
 
     Those that ended and were not removed are among them.
     """

@@ -34,7 +34,7 @@ from isola.platform.platform_log import Action, Author
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.rates import Rate, parsed
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Status, Tenant, entry, metadata, tenants
-from isola.subjects import features as feature_names, meters, names, quotas as quota_names
+from isola.subjects import features as feature_names, meters, names, quotas as quota_names, retention as retention_names
 from isola.subjects.metadata import indexed_text, moment
 
 MAX_TITLE = 200
@@ -62,6 +62,8 @@ plans = Table(
     Column("limits", JSONB, nullable=False, server_default=text("'{}'")),
     # By names of isola.platform.rates.
     Column("rates", JSONB, nullable=False, server_default=text("'{}'")),
+    # Days by names of isola.subjects.retention. A missing name is kept for ever.
+    Column("retention", JSONB, nullable=False, server_default=text("'{}'")),
     # NULL for all: see isola.subjects.features.
     Column("features", ARRAY(Text)),
     Column("listed", Boolean, nullable=False, server_default=text("false")),
@@ -77,6 +79,12 @@ plans = Table(
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
     CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits_object"),
     CheckConstraint("jsonb_typeof(rates) = 'object'", name="rates_object"),
+    CheckConstraint("jsonb_typeof(retention) = 'object'", name="retention_object"),
+    CheckConstraint(
+        f'retention @@ \'!exists($.* ? (@.type() != "number" || @ < 1 || @ > {retention_names.MOST} '
+        "|| @ != @.floor()))'",
+        name="retention_days",
+    ),
 )
 
 # Upper bounds for a tenant's usage, for each current or former quota. Read, and written on inserts, by triggers only.
@@ -97,8 +105,8 @@ quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_k
 class Plan:
     """``price`` is None if the plan has none: it is not sold, or at an individual price.
 
-    ``limits`` are those of meters. ``features`` is None for all. Tenants that lack a feature are told which plans that
-    are ``listed`` have it.
+    ``limits`` are those of meters, ``retention`` the days for which something is kept. ``features`` is None for all.
+    Tenants that lack a feature are told which plans that are ``listed`` have it.
     """
 
     name: str
@@ -107,6 +115,7 @@ class Plan:
     quotas: Mapping[str, int]
     limits: Mapping[str, int]
     rates: Mapping[str, Rate]
+    retention: Mapping[str, int]
     features: Sequence[str] | None
     listed: bool
     created_at: datetime
@@ -122,6 +131,7 @@ _COLUMNS = (
     plans.c.quotas,
     plans.c.limits,
     plans.c.rates,
+    plans.c.retention,
     plans.c.features,
     plans.c.listed,
     plans.c.created_at,
@@ -148,8 +158,9 @@ async def create(
     features: Collection[str] | None = None,
     listed: bool = False,
     rates: Mapping[str, Rate] = MappingProxyType({}),
+    retention: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
-    """Create a plan. What is missing in ``quotas``, ``limits`` or ``rates`` has no limit.
+    """Create a plan. What is missing in ``quotas``, ``limits`` or ``rates`` has no limit, in ``retention`` no end.
 
     Without ``features``, it has all of them.
 
@@ -161,12 +172,14 @@ async def create(
     check_quotas(quotas)
     check_limits(limits or {})
     check_rates(rates)
+    check_retention(retention)
     values = {
         "name": name,
         "title": title,
         "quotas": dict(quotas),
         "limits": dict(limits or {}),
         "rates": _stored(rates),
+        "retention": dict(retention),
         **_price_columns(price),
         "features": _checked(features),
         "listed": listed,
@@ -190,15 +203,15 @@ async def change(
     features: Collection[str] | Literal["unchanged"] | None = "unchanged",
     listed: bool | None = None,
     rates: Mapping[str, Rate | None] = MappingProxyType({}),
+    retention: Mapping[str, int | None] = MappingProxyType({}),
 ) -> Plan:
-    """Change a plan for all tenants that have it. What is missing in ``quotas``, ``limits`` and ``rates`` stays.
-
-    None removes a limit, or the price.
+    """Change a plan for all tenants that have it. What is missing stays. None removes a limit, an end, or the price.
 
     ``features`` are all that it has from now on, None for all there are. They and the rates are effective on every
     server within ``EFFECTIVE_WITHIN`` seconds.
 
-    Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
+    Existing data stays: a tenant above a new limit cannot add more. What is older than a new retention goes with the
+    next pass. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
     """
     quotas, limits = quotas or {}, limits or {}
@@ -206,8 +219,11 @@ async def change(
     check_quotas(quotas)
     check_limits(limits)
     check_rates(rates)
-    if name == UNLIMITED and (quotas or limits or rates):
-        raise Conflict(f"the plan {UNLIMITED} stays without quotas, limits and rates: make another one", "name")
+    check_retention(retention)
+    if name == UNLIMITED and (quotas or limits or rates or retention):
+        raise Conflict(
+            f"the plan {UNLIMITED} stays without quotas, limits, rates and retention: make another one", "name"
+        )
     async with control.unbound() as transaction:
         before = await _locked(transaction, name)
         values = {
@@ -215,6 +231,7 @@ async def change(
             "quotas": _changed_limits(before.quotas, quotas),
             "limits": _changed_limits(before.limits, limits),
             "rates": _stored({name: rate for name, rate in {**before.rates, **rates}.items() if rate is not None}),
+            "retention": _changed_limits(before.retention, retention),
             **_price_columns(before.price if price == "unchanged" else price),
             "features": before.features if features == "unchanged" else _checked(features),
             "listed": before.listed if listed is None else listed,
@@ -363,6 +380,7 @@ def _logged_values(plan: Plan) -> Mapping[str, object]:
         "quotas": plan.quotas,
         "limits": plan.limits,
         "rates": _stored(plan.rates),
+        "retention": plan.retention,
         "features": plan.features,
         "listed": plan.listed,
         "retired": plan.retired_at is not None,
@@ -387,6 +405,16 @@ def _checked(names: Collection[str] | None) -> Sequence[str] | None:
 def check_rates(rates: Mapping[str, Rate | None]) -> None:
     """Raise BadUserInput for a rate of an unknown name."""
     rate_names.check(rates)
+
+
+def check_retention(retention: Mapping[str, int | None]) -> None:
+    """Raise BadUserInput, naming the input, for what cannot be kept for a time, or an invalid number of days."""
+    known = retention_names.names()
+    for name, days in retention.items():
+        if name not in known:
+            raise BadUserInput(f"retention: expected any of {', '.join(known)}", "retention", value=name)
+        if days is not None and not 1 <= days <= retention_names.MOST:
+            raise BadUserInput(f"{name}: expected 1 to {retention_names.MOST} days", "retention", value=str(days))
 
 
 def _stored(rates: Mapping[str, Rate]) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavai
 from isola.installed import metadata
 from isola.platform import commits, federation, leases, overrides, plans, platform_log, usage
 from isola.platform.api_keys import api_keys
-from isola.platform.audit import audit_heads, audit_pending, audit_seals
+from isola.platform.audit import audit_checkpoints, audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.idempotency import first_answers
@@ -244,6 +244,7 @@ async def drop(
         for table in (
             access_grants,
             api_keys,
+            audit_checkpoints,
             audit_heads,
             audit_pending,
             audit_seals,
@@ -260,6 +261,7 @@ async def drop(
             overrides.meter_overrides,
             overrides.quota_overrides,
             overrides.rate_overrides,
+            overrides.retention_overrides,
             leases.rate_levels,
             plans.quota_bounds,
             plans.quota_turns,

@@ -38,6 +38,16 @@ subjects = Table(
     Column("restricted", Boolean, nullable=False, server_default=text("true")),
 )
 
+# Subjects whose rows plans keep for a time, and the column with the moment from which on they do.
+kept = Table(
+    "kept",
+    metadata,
+    indexed_text("name", MAX_IDENTIFIER, primary_key=True),
+    Column("relation", Text, nullable=False),
+    Column("moment", Text, nullable=False),
+    CheckConstraint("name <> 'log'", name="name"),
+)
+
 # What is measured, and how. ``property`` is that whose different values are counted.
 meters_ = Table(
     "meters",
@@ -75,7 +85,7 @@ async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
         await owner.execute(new.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
     # Keep the entries of applications that are not installed here: tenants have their tables.
     stays = (await applications(owner)).keys() - revisions.keys()
-    for declaring, ours in ((counted, counted.c.tenant_column.is_(None)), (subjects, true())):
+    for declaring, ours in ((counted, counted.c.tenant_column.is_(None)), (subjects, true()), (kept, true())):
         gone = and_(ours, declaring.c.relation.in_(list(domain.tables))) if stays else ours
         await owner.execute(delete(declaring).where(gone))
     for table in domain.sorted_tables:
@@ -83,6 +93,9 @@ async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
         if declared is not None:
             row = {"quota": declared.quota, "relation": table.name, "counts": declared.where}
             await owner.execute(insert(counted), row)
+        if "kept" in table.info:
+            row = {"name": table.name, "relation": table.name, "moment": table.info["kept"]}
+            await owner.execute(insert(kept), row)
         if "shared_columns" in table.info:
             subject: Audited = table.info["audited"]
             shared = insert(subjects).values(

@@ -114,6 +114,8 @@ NOTED_OF_WEBHOOKS = (
     "lease",
     "leased_until",
 )
+VACUUMED = "autovacuum_vacuum_scale_factor = 0.02"
+"""Of tables from which rows are deleted all the time: their space is to be used again soon."""
 LEASE_RATE = "control.lease_rate(uuid, text, integer, uuid, bigint, bigint, bigint, bigint)"
 COUNTED_FOR_MEMBERS = (
     "isola.plan()",
@@ -212,13 +214,15 @@ READ_BY_SQL: Mapping[str, Sequence[str]] = {
 # Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
 # access and sign-in events are recorded by functions that run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
+AUDIT_NOTE = "isola.audit_note(oid, text, text[], jsonb[], jsonb[])"
+AUDIT_HASH = "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)"
 NOTE_PARTNER = "isola.audit_of_partner(text[], text[], jsonb[], jsonb[])"
 SEAL = "control.seal(bigint)"
 NOTE_READER = "isola.audit_of_reader(uuid, text[], jsonb[])"
 READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
 AS_AUDIT = (
     "isola.audit()",
-    "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
+    AUDIT_NOTE,
     "isola.audit_commit()",
     "isola.audit_offers_ended()",
     "isola.audit_grantees()",
@@ -235,6 +239,21 @@ CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
     "isola.quota_limit(uuid, text, timestamptz)",
+)
+# Functions that delete what plans do not keep.
+AS_RETENTION = (
+    "isola.retention()",
+    "isola.expire_rows(text, integer, timestamptz, uuid)",
+    "isola.cut_log(bigint)",
+    "isola.count_expired(text)",
+)
+CALLED_BY_RETENTION = (
+    "isola.retention_days(uuid, text, timestamptz)",
+    "isola.retention_delete(uuid, text, control.kept, timestamptz, integer, uuid[])",
+    "isola.revoke_shares_of(uuid)",
+    "isola.bound_tenant()",
+    AUDIT_NOTE,
+    AUDIT_HASH,
 )
 # Functions that keep the words of searched texts.
 AS_WORDS = ("isola.keep_words()",)
@@ -260,7 +279,8 @@ CALLED_BY_AUDIT = (
     "isola.audit_received(jsonb, text)",
     "isola.audit_recipients(control.shares)",
     "isola.audit_of_owner(oid)",
-    "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)",
+    AUDIT_HASH,
+    "isola.audit_expiring(text, bigint)",
     "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",
     "control.committing()",
     "isola.audit_added(oid, text, text[], jsonb[], jsonb[])",
@@ -276,7 +296,7 @@ def admit_to_platform(addresses: Addresses) -> str:
     owners = ", ".join(
         f"('{function}'::regprocedure, {_literal(role)}::regrole)"
         for role, functions in zip(
-            roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS), strict=True
+            roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS, AS_RETENTION), strict=True
         )
         for function in functions
     )
@@ -296,7 +316,10 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {roles.words};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
-        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {AUDIT_NOTE} TO {roles.sharing};
+        GRANT USAGE ON SCHEMA isola TO {roles.retention};
+        GRANT EXECUTE ON FUNCTION {", ".join(AS_RETENTION)} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_RETENTION))} TO {roles.retention};
         GRANT EXECUTE ON FUNCTION {", ".join(READ_SEALS)} TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {NOTE_PARTNER}, {NOTE_READER} TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, {roles.sharing};
@@ -329,6 +352,18 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
         GRANT SELECT (name, title, price, currency, period, quotas, rates, features) ON control.plans TO {roles.quotas};
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.retention_overrides TO {control};
+        GRANT SELECT (tenant_id, retention, days, ends_at) ON control.retention_overrides TO {roles.retention};
+        GRANT SELECT (id, home, plan) ON control.tenants TO {roles.retention};
+        GRANT SELECT (name, retention) ON control.plans TO {roles.retention};
+        GRANT SELECT ON control.kept TO {roles.retention};
+        GRANT SELECT, INSERT, DELETE ON control.expiring TO {roles.retention};
+        GRANT SELECT, UPDATE (rows) ON control.expiring TO {roles.audit};
+        GRANT SELECT, DELETE ON control.audit_seals TO {roles.retention};
+        GRANT SELECT, INSERT, UPDATE ON control.audit_checkpoints TO {roles.retention};
+        GRANT SELECT ON control.audit_checkpoints TO {control};
+        GRANT SELECT (tenant_id, number) ON control.audit_checkpoints TO {roles.sharing};
+        GRANT SELECT (tenant_id, enabled, delivered) ON control.webhooks TO {roles.retention};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
         GRANT SELECT (owner_id, revoked_at, expires_at, partnership_id, rule_id) ON control.shares TO {roles.quotas};
@@ -476,7 +511,7 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
     tables declare as shared can be read.
     """
     schema = home.schema
-    entering = [roles.sharing, roles.audit, roles.quotas, roles.sql_functions]
+    entering = [roles.sharing, roles.audit, roles.quotas, roles.sql_functions, roles.retention]
     if kept := _kept(tables):
         entering.append(roles.words)
     return [
@@ -484,6 +519,13 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
         *([f"GRANT {roles.members} TO {home.role}"] if home.role else []),
         f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(entering)}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
+        f"GRANT SELECT, DELETE ON {schema}.audit_entries TO {roles.retention}",
+        # FOR UPDATE needs the right to update some column.
+        *(f"GRANT UPDATE (id), DELETE ON {schema}.{table} TO {roles.retention}" for table in _kept_for_a_time(tables)),
+        *(
+            f"ALTER TABLE {schema}.{table} SET ({VACUUMED})"
+            for table in (audit_entries.name, *_kept_for_a_time(tables))
+        ),
         *(f"GRANT INSERT ON {schema}.{table} TO {roles.sql_functions}" for table in INSERTED_BY_SQL),
         *(f"GRANT INSERT, DELETE ON {schema}.{table} TO {roles.words}" for table in kept),
         *(
@@ -504,6 +546,11 @@ def _watched(home: Home, roles: Roles) -> Sequence[str]:
     return (*roles.inner, roles.members, roles.sql, roles.family, *([home.role] if home.role else []))
 
 
+def _kept_for_a_time(tables: Iterable[Table]) -> Sequence[str]:
+    """The tables of the subjects from which rows are deleted that plans do not keep."""
+    return [table.name for table in tables if "kept" in table.info]
+
+
 def _kept(tables: Iterable[Table]) -> Sequence[str]:
     """The tables of words."""
     return [words.table.name for table in tables if (words := search.words_of(table)) is not None]
@@ -520,6 +567,8 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
             yield roles.sharing, table.name, ["id", *table.info["shared_columns"]]
         if (words := search.words_of(table)) is not None:
             yield roles.words, words.table.name, words.table.columns.keys()
+        if "kept" in table.info:
+            yield roles.retention, table.name, ("id", table.info["kept"])
     yield roles.sharing, users.name, ("id", "disabled_at")
     # For tickets, which end when the roles of their user change.
     yield roles.sharing, user_roles.name, ("user_id", "role_id")
@@ -645,6 +694,12 @@ async def shut(
     if families:
         required += [(addresses.roles.family, table.name, "SELECT", "") for table in family_policies.tables()]
     required += [(addresses.roles.words, table, right, "") for table in _kept(tables) for right in ("INSERT", "DELETE")]
+    required += [(addresses.roles.retention, audit_entries.name, right, "") for right in ("SELECT", "DELETE")]
+    required += [
+        (addresses.roles.retention, table, right, column)
+        for table in _kept_for_a_time(tables)
+        for right, column in (("DELETE", ""), ("UPDATE", "id"))
+    ]
     required += [
         (role, table, "SELECT", column)
         for role in (addresses.roles.sharing, addresses.roles.sql_functions)
@@ -707,6 +762,8 @@ SELECT format('%s as the owner of %s', proowner::regrole, oid::regprocedure) FRO
 WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
 UNION ALL
 SELECT format('the count of %s by %s%s', quota, relation, ' WHERE ' || counts) FROM control.counted
+UNION ALL
+SELECT format('the moment of %s: %s.%s', name, relation, moment) FROM control.kept
 UNION ALL
 SELECT format('the meter %s: %s by %s', name, kind, period) FROM control.meters
 UNION ALL

@@ -55,9 +55,13 @@ class Roles:
         return f"{self.prefix}_words"
 
     @property
+    def retention(self) -> str:
+        return f"{self.prefix}_retention"
+
+    @property
     def inner(self) -> tuple[str, ...]:
         """Roles without a login that functions run as. No tenant's transaction may become one of them."""
-        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions, self.words)
+        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions, self.words, self.retention)
 
     @classmethod
     async def of(cls, transaction: Transaction) -> Self:

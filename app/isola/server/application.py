@@ -48,6 +48,7 @@ from isola.platform.federation import RemotePartners
 from isola.platform.idempotency import forgetting
 from isola.platform.lapsing import lapsing
 from isola.platform.leases import Leases, emptying
+from isola.platform.retention import retaining
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.span_verification import verifying
@@ -269,6 +270,7 @@ async def _upkeep(background: Database, visiting: Database) -> AsyncIterator[Non
         emptying(background),
         sealing(background),
         verifying(background, visiting),
+        retaining(background, visiting),
     ):
         yield
 

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import Table
+from sqlalchemy import DateTime, Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from isola.errors import OperatorError
-from isola.subjects import features, meters, permissions, visibility
+from isola.subjects import features, meters, permissions, retention, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, Declaration, DeclarationError
@@ -172,6 +172,7 @@ def _complete(subject: type[Subject]) -> None:
             f"{declaration.where}: there is no feature {declaration.feature!r}: expected one of {listed}"
         )
     _check_consumed(declaration)
+    _check_kept(declaration)
     if "create" in declaration.mutations and not any(each.is_settable for each in declaration.columns):
         raise DeclarationError(
             f"{declaration.where}: expected a column that clients can set, or mutations without create"
@@ -193,6 +194,19 @@ def _check_consumed(declaration: Declaration) -> None:
         raise DeclarationError(
             f"{declaration.where}: consumes: expected a meter of the kind sum, one of {', '.join(summed)}"
         )
+
+
+def _check_kept(declaration: Declaration) -> None:
+    if declaration.kept is None:
+        return
+    column = declaration.subject.table.c.get(declaration.kept)
+    is_moment = column is not None and isinstance(column.type, DateTime)
+    if not is_moment or declaration.kept not in declaration.ordered_by:
+        raise DeclarationError(
+            f"{declaration.where}: kept: expected a column with a moment and an index, such as created_at"
+        )
+    if declaration.plural == retention.LOG:
+        raise DeclarationError(f"{declaration.where}: plural: expected another word than {retention.LOG!r}")
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:

@@ -373,6 +373,8 @@ class Declaration:
     """The feature that everything of the subject requires."""
     consumes: str | None = None
     """The meter of which each new row consumes one."""
+    kept: str | None = None
+    """The column with the moment from which a plan keeps a row for a time."""
     own: Mapping[str, Attribute] = field(default_factory=dict)
 
     TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")

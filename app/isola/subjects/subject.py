@@ -29,7 +29,7 @@ from isola.subjects.work import Work
 MUTATIONS = frozenset({"create", "update", "upsert", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
 _IN_THE_LINE = frozenset(
-    {"name", "prefix", "plural", "counted", "consumes", "listed_as", "mutations", "order", "permissions"}
+    {"name", "prefix", "plural", "counted", "consumes", "kept", "listed_as", "mutations", "order", "permissions"}
 )
 _PLAIN_VALUES = str, bool, tuple, list, set, frozenset, dict
 UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
@@ -95,6 +95,7 @@ class Subject:
         plural: str | None = None,
         counted: bool | str = False,
         consumes: str | None = None,
+        kept: str | None = None,
         listed_as: str | None = None,
         mutations: AbstractSet[str] = MUTATIONS,
         order: Sequence[str] = ("id",),
@@ -106,10 +107,11 @@ class Subject:
         ``name`` is the name of one row (``agent``), ``plural`` that of the table, and of the list unless ``listed_as``
         is given; ``prefix`` is the prefix of ids. ``counted`` adds a quota, named as the plural: of all rows, or of
         those that fulfil a condition in SQL. ``consumes`` is a meter of which each new row consumes one: see
-        docs/metering.md. ``mutations`` are the generated mutations. ``order`` is the default order of lists: columns,
-        with a ``-`` before those in descending order. ``permissions`` has the names for ``read``,
-        ``write`` and ``manage`` if they are not ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan
-        that all fields and mutations of the subject require.
+        docs/metering.md. ``kept`` is the column with the moment from which on a plan keeps a row for some days, such as
+        ``created_at``: see docs/retention.md. ``mutations`` are the generated mutations. ``order`` is the default
+        order of lists: columns, with a ``-`` before those in descending order. ``permissions`` has the names for
+        ``read``, ``write`` and ``manage`` if they are not ``agent:read`` and so on. ``feature`` is the feature of a
+        tenant's plan that all fields and mutations of the subject require.
 
         Raises DeclarationError.
         """
@@ -141,6 +143,7 @@ class Subject:
             plural=plural,
             counted=counted,
             consumes=consumes,
+            kept=kept,
             listed_as=listed_as or plural,
             mutations=frozenset(mutations),
             order=_order(order),

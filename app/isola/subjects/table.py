@@ -90,6 +90,8 @@ def table_of(declaration: Declaration) -> Table:
         table.info["counted"] = _counted(declaration)
     if declaration.consumes is not None:
         table.info["consumes"] = declaration.consumes
+    if declaration.kept is not None:
+        table.info["kept"] = declaration.kept
     if subject.shared:
         table.info["shared_columns"] = declaration.shared
     if subject.visible is not None:

@@ -55,6 +55,7 @@ class Execution(
     mutations=frozenset(),
     order=("-created_at",),
     consumes="executions",
+    kept="created_at",
 ):
     """What an agent did with one input."""
 

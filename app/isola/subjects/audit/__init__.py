@@ -63,6 +63,8 @@ OF_PLATFORM = (
     "remote_partner",
     "remote_token",
     "row_read",
+    "retention",
+    "retention_override",
     "session",
     "share",
     "share_comment",

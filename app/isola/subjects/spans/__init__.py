@@ -65,6 +65,7 @@ class Span(
     name="span",
     prefix="spn",
     order=("-created_at",),
+    kept="created_at",
     listed_as="timeline",
 ):
     """An entry of the timeline."""
