@@ -49,6 +49,20 @@ def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place
     assert "resources: the limit is 1001" in said
 
 
+def test_what_a_plan_does_not_keep_is_counted_and_deleted(awake: Place) -> None:
+    made = awake.run("plan", "create", "brief", "--keep", "spans=2d", "--keep", "log=30d")
+    assert {"spans kept for: 2 days", "log kept for: 30 days"} <= set(made.splitlines())
+    changed = awake.run("plan", "change", "brief", "--keep", "log=none")
+    assert "log kept for" not in changed
+    assert "expected one of" in awake.fail("plan", "change", "brief", "--keep", "users=3d")
+    assert "expected spans=<days>d or spans=none" in awake.fail("plan", "change", "brief", "--keep", "spans=3")
+    awake.run("tenant", "set-plan", "acme", "brief")
+    assert awake.run("retention", "run", "acme", "--dry-run") == "acme would lose: nothing\n"
+    said = awake.run("tenant", "override", "set", "acme", "--keep", "spans=9d", "--reason", "a trial")
+    assert said == "tenant acme has the retention spans=9d\n"
+    assert awake.run("retention", "run") == "deleted: nothing\n"
+
+
 def test_a_tenant_gets_an_override_for_a_time(awake: Place) -> None:
     override = ("tenant", "override")
     made = awake.run(*override, "set", "acme", "--quota", "users=7", "--reason", "a trial", "--until", "2999-01-01")

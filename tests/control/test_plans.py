@@ -34,7 +34,7 @@ async def names(control: Database) -> Sequence[str]:
     return [plan.name for plan in await plans.every(control)]
 
 
-NOTHING: Mapping[str, Any] = {"limits": {}, "rates": {}, "features": None}
+NOTHING: Mapping[str, Any] = {"limits": {}, "rates": {}, "retention": {}, "features": None}
 OTHERS: Mapping[str, Any] = {"price": None, **NOTHING, "listed": False, "retired": False}
 OFFERED = ["enterprise", "free", "professional", "starter"]
 
@@ -70,6 +70,27 @@ async def test_a_plan_has_limits_of_meters(control: Database) -> None:
         assert refused.value.field == "limits"
     with pytest.raises(Conflict):
         await plans.change(control, SAM, UNLIMITED, limits={"executions": 1})
+
+
+async def test_a_plan_keeps_subjects_and_the_log_for_some_days(control: Database, a: Tenant) -> None:
+    kept = {plan.name: set(plan.retention.values()) for plan in await plans.every(control)}
+    assert kept == {"free": {7}, "starter": {30}, "professional": {90}, "enterprise": {365}, UNLIMITED: set()}
+    made = await plans.create(control, SAM, name="small", title="Small", quotas={}, retention={"spans": 30, "log": 90})
+    assert made.retention == {"spans": 30, "log": 90}
+    assert (await plans.change(control, SAM, "small", retention={"spans": None})).retention == {"log": 90}
+    for wrong in ({"resources": 1}, {"log": 0}, {"log": 36_501}):
+        with pytest.raises(BadUserInput) as refused:
+            await plans.change(control, SAM, "small", retention=wrong)
+        assert refused.value.field == "retention"
+        [(name, days)] = wrong.items()
+        with pytest.raises(BadUserInput):
+            await overrides.put(control, SAM, a, Kind.RETENTION, name, value=days, reason="a trial")
+    with pytest.raises(Conflict):
+        await plans.change(control, SAM, UNLIMITED, retention={"log": 1})
+    for stored in ('{"log": 0}', '{"log": "7"}', '{"log": 1.5}', "[]"):
+        with pytest.raises(BadUserInput):
+            async with control.unbound() as work:
+                await work.script(f"UPDATE control.plans SET retention = '{stored}' WHERE name = 'small'")
 
 
 async def test_an_override_of_a_meter_leaves_the_quota_of_the_same_name(control: Database, a: Tenant) -> None:

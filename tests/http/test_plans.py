@@ -15,6 +15,7 @@ from isola.platform.changes import EFFECTIVE_WITHIN
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
+from isola.subjects import retention
 from isola.subjects.permissions import Role
 from isola.subjects.quotas import names
 from isola.testing.fixtures import Copy
@@ -392,6 +393,36 @@ async def test_without_a_feature_its_fields_are_refused_and_the_plans_that_have_
     assert (await sam.ask(change, f=[FEATURE])).data == {"changePlan": {"features": [FEATURE]}}
     await until(alice, "{ patterns { totalCount } }", None)
     assert (await sam.ask(change)).data == {"changePlan": {"features": [FEATURE]}}
+
+
+async def test_a_tenant_sees_for_how_long_its_plan_or_an_override_keeps_something(
+    sam: StaffClient, alice: Client
+) -> None:
+    kept = "{ viewer { plan { retention(first: 10) { nodes { subject days until } } } } }"
+    nodes = (await alice.ask(kept)).data["viewer"]["plan"]["retention"]["nodes"]
+    assert [each["subject"] for each in nodes] == retention.names()
+    assert {each["days"] for each in nodes} == {None}
+    change = """mutation ($r: [RetentionInput!]) {
+      changePlan(name: "free", retention: $r) { retention { subject days } }
+    }"""
+    changed = await sam.ask(change, r=[{"subject": "spans", "days": 14}, {"subject": "executions"}])
+    assert changed.data["changePlan"]["retention"] == [{"subject": "log", "days": 7}, {"subject": "spans", "days": 14}]
+    assert (await sam.ask(change, r=[{"subject": "users", "days": 1}])).error["extensions"]["field"] == "retention"
+    await sam.ask(GIVE, s=alice.tenant, p="free")
+    override = """mutation ($s: String!, $n: String!) {
+      overrideRetention(slug: $s, subject: $n, days: 90, reason: "a contract", until: "2999-01-01T00:00:00Z") { days }
+    }"""
+    assert (await sam.ask(override, s=alice.tenant, n="log")).data == {"overrideRetention": {"days": 90}}
+    nodes = (await alice.ask(kept)).data["viewer"]["plan"]["retention"]["nodes"]
+    found = {each["subject"]: (each["days"], each["until"]) for each in nodes}
+    assert found["spans"] == (14, None)
+    assert found["log"] == (90, "2999-01-01T00:00:00Z")
+    listed = "query ($s: String!) { retentionOverrides(slug: $s) { subject days reason ended } }"
+    assert (await sam.ask(listed, s=alice.tenant)).data["retentionOverrides"] == [
+        {"subject": "log", "days": 90, "reason": "a contract", "ended": False}
+    ]
+    ended = 'mutation ($s: String!) { endRetentionOverride(slug: $s, subject: "log") }'
+    assert (await sam.ask(ended, s=alice.tenant)).data == {"endRetentionOverride": "log"}
 
 
 async def test_a_subscription_ends_with_the_feature_that_it_needs(sam: StaffClient, alice: Client) -> None:

@@ -30,6 +30,7 @@ FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
 INVITATIONS = "tests/http/test_invitations.py"
 FAMILY_SHARES = "app/isola/testing/isolation/families/test_shares.py"
+RETENTION = "app/isola/testing/isolation/test_retention.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -1829,6 +1830,49 @@ ANSWERS = (
         BOTH,
         rewritten("isola.quota_limit(uuid, text, timestamp with time zone)", "(o.ends_at > quota_limit.at)", "true"),
         ("tests/subjects/nouns/test_quotas.py",),
+    ),
+    Sql(
+        "rows that go before their time",
+        "that what a plan keeps is kept",
+        BOTH,
+        rewritten("isola.expire_rows(text, integer, timestamptz, uuid)", "days => days", "days => days - 2"),
+        (RETENTION,),
+    ),
+    Sql(
+        "deletions that are not logged after a batch",
+        "that only the rows of a batch have one entry together",
+        BOTH,
+        rewritten(
+            "isola.retention_delete(uuid, text, control.kept, timestamptz, integer, uuid[])",
+            "DELETE FROM control.expiring WHERE transaction = pg_current_xact_id()::text RETURNING rows INTO gone",
+            "SELECT rows INTO gone FROM control.expiring WHERE transaction = pg_current_xact_id()::text",
+        ),
+        (RETENTION,),
+    ),
+    Sql(
+        "shares that outlive their rows",
+        "that shares end with rows that a plan does not keep",
+        BOTH,
+        rewritten(
+            "isola.retention_delete(uuid, text, control.kept, timestamptz, integer, uuid[])",
+            "PERFORM isola.revoke_shares_of(id) FROM unnest(ids) id",
+            "NULL",
+        ),
+        (RETENTION,),
+    ),
+    Sql(
+        "broken logs that are cut",
+        "that a log which is not as it was sealed is not cut",
+        BOTH,
+        rewritten("isola.cut_log(bigint)", "OR NOT was.whole", ""),
+        (RETENTION,),
+    ),
+    Sql(
+        "logs that are cut before webhooks have them",
+        "that what a webhook has not got is not cut",
+        BOTH,
+        rewritten("isola.cut_log(bigint)", "> delivered THEN interval '30 days'", "> delivered THEN interval '0'"),
+        (RETENTION,),
     ),
     Sql(
         "first answers in reach of tenants",

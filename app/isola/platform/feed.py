@@ -13,11 +13,12 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, Select, Table, Uuid, any_, bindparam, column, func, select
 
 from isola.database.transactions import Database, Transaction
-from isola.platform.audit import audit_heads
+from isola.platform.audit import audit_checkpoints, audit_heads
 from isola.subjects.audit import audit_entries, audit_visibility
 
 _GIVEN = bindparam("given", type_=ARRAY(Uuid))
 _HEADS = select(audit_heads.c.tenant_id, audit_heads.c.entries).where(audit_heads.c.tenant_id == any_(_GIVEN))
+_BEGINNING = select(audit_checkpoints.c.number).where(audit_checkpoints.c.tenant_id == bindparam("tenant"))
 _SEEN = select(audit_visibility).where(audit_visibility.c.id == any_(_GIVEN))
 
 
@@ -64,6 +65,12 @@ async def heads(control: Database, tenants: Collection[UUID]) -> Mapping[UUID, i
     async with control.unbound() as work:
         rows = await work.rows(_HEADS, {"given": list(tenants)})
     return {row["tenant_id"]: row["entries"] for row in rows}
+
+
+async def beginning(control: Database, tenant: UUID) -> int:
+    """The number of the last entry that was cut off the log of a tenant; 0 if none was."""
+    async with control.unbound() as work:
+        return await work.scalar(_BEGINNING, {"tenant": tenant}) or 0
 
 
 async def after(work: Transaction, number: int, most: int) -> tuple[int, Sequence[Change]]:

@@ -14,14 +14,15 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, or_, select
+from sqlalchemy import Column, Table, Text, func, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database
 from isola.errors import Refusal
 from isola.platform import overrides
 from isola.platform.background import repeating
 from isola.platform.plans import plans
-from isola.platform.tenants import ENTRY, Status, Tenant, entry, tenants
+from isola.platform.tenants import ENTRY, Status, Tenant, entry, metadata, tenants
 from isola.subjects import retention
 
 log = structlog.get_logger()
@@ -30,6 +31,15 @@ INTERVAL = 600.0
 """Seconds between two passes."""
 AT_ONCE = 500
 """Rows, or entries of a log, that a transaction deletes at most, plus the rest of the last seal."""
+
+# The rows that a transaction deletes, by subject: see isola.audit_expiring. Only triggers and functions write it.
+expiring = Table(
+    "expiring",
+    metadata,
+    Column("transaction", Text, primary_key=True),
+    Column("rows", JSONB, nullable=False, server_default=text("'{}'")),
+    prefixes=["UNLOGGED"],
+)
 
 _EXPIRE = """
 SELECT jsonb_build_array(looked, deleted, last, last_id)
