@@ -54,8 +54,7 @@ def test_what_a_plan_does_not_keep_is_counted_and_deleted(awake: Place) -> None:
     assert {"spans kept for: 2 days", "log kept for: 30 days"} <= set(made.splitlines())
     changed = awake.run("plan", "change", "brief", "--keep", "log=none")
     assert "log kept for" not in changed
-    assert "expected one of" in awake.fail("plan", "change", "brief", "--keep", "users=3d")
-    assert "expected spans=<days>d or spans=none" in awake.fail("plan", "change", "brief", "--keep", "spans=3")
+    assert "spans: expected 1 to 36500 days" in awake.fail("plan", "change", "brief", "--keep", "spans=0d")
     awake.run("tenant", "set-plan", "acme", "brief")
     assert awake.run("retention", "run", "acme", "--dry-run") == "acme would lose: nothing\n"
     said = awake.run("tenant", "override", "set", "acme", "--keep", "spans=9d", "--reason", "a trial")

@@ -58,6 +58,7 @@ CHANGING = {
     "operate",
     "plan change",
     "plan create",
+    "retention run",
     "plan delete",
     "plan retire",
     "platform proofs",
@@ -238,9 +239,26 @@ def test_lists_are_there_for_programs(awake: Place) -> None:
     assert plans["small"]["retired_at"] is None
 
 
-@pytest.mark.parametrize("chosen", ["", "--quota users=3 --quota users=4", "--limit executions=3 --rate rows=3/day"])
+@pytest.mark.parametrize("chosen", ["", "--quota users=3 --quota users=4", "--limit executions=3 --keep spans=3d"])
 def test_an_override_takes_exactly_one_quota_limit_rate_or_feature(
     chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert ended(monkeypatch, f"tenant override set acme --reason trial {chosen}") == 2
-    assert "expected one of --quota, --limit, --rate and --feature" in capsys.readouterr().err
+    assert "expected one of --quota, --limit, --rate, --feature and --keep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("users=3d", "expected one of executions, log, spans, each once"),
+        ("spans=3", "expected spans=<days>d or spans=none"),
+        ("spans=-3d", "expected spans=<days>d or spans=none"),
+    ],
+)
+def test_what_cannot_be_kept_for_a_time_is_refused(
+    option: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert ended(monkeypatch, f"plan change small --keep {option}") == 2
+    assert expected in capsys.readouterr().err

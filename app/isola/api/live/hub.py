@@ -144,9 +144,7 @@ class Hub:
             # The database was restored from a backup.
             raise BadUserInput("after: expected a cursor from the present log, not from after its end", "after")
         if after is not None and position < await feed.beginning(self._control, principal.tenant.id):
-            raise BadUserInput(
-                "after: expected a newer cursor, whose next entry the plan still keeps", "after"
-            )
+            raise BadUserInput("after: expected a newer cursor, whose next entry the plan still keeps", "after")
         subscription = ChangeSubscription(caller, operation, values, position, self._subjects[name], key)
         if after is None:
             async with caller.context.transaction(read_only=True) as work:

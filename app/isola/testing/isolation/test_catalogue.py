@@ -270,7 +270,12 @@ async def test_a_log_is_readable_by_its_tenant_through_its_view_and_writable_onl
         *(
             f"{home}.audit_entries {right}"
             for home in homes
-            for right in ("isola_audit INSERT", "isola_sharing SELECT")
+            for right in (
+                "isola_audit INSERT",
+                "isola_retention DELETE",
+                "isola_retention SELECT",
+                "isola_sharing SELECT",
+            )
         ),
         *(f"{home}.audit_log {role} SELECT" for home, role in homes.items()),
     }
