@@ -6,10 +6,12 @@ Raises OperatorError, when it is imported, for an application that does not fit.
 from collections.abc import Mapping, Sequence
 
 from isola.shipped import shipped
-from isola.subjects import audit, organizations, permissions, resources, roles, signing_keys, spans, users
+from isola.subjects import audit, organizations, permissions, resources, roles, signing_keys, spans, tiers, users
 from isola.subjects.applications import BUILT_IN, Application, load
 from isola.subjects.metadata import metadata
 from isola.subjects.subject import Subject
+from isola.subjects.tiers import routes as tier_routes
+from isola.subjects.usage import routes as usage_routes
 
 __all__ = ["APPLICATIONS", "SUBJECTS", "audit", "metadata"]
 
@@ -22,8 +24,11 @@ _OURS = Application(
         organizations.Organization,
         signing_keys.SigningKey,
         spans.Span,
+        tiers.Tier,
+        tiers.TierCustomer,
     ),
     migrations=shipped("migrations") / "tenant",
+    routes=(*usage_routes.ROUTES, *tier_routes.ROUTES),
 )
 
 APPLICATIONS: Mapping[str, Application] = {BUILT_IN: _OURS, **load(_OURS)}

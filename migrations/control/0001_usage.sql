@@ -32,6 +32,23 @@ BEGIN ATOMIC
     WHERE t.id = meter_limit.tenant;
 END;
 
+-- What a tenant lets its customers use, by the tiers that it gave them: an object by customer, of objects by meter; NULL for
+-- all customers. Those without a tier, or without caps, are not in it. Its tiers are in its home.
+CREATE FUNCTION isola.customer_caps(tenant uuid, customers text[]) RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    home text;
+    caps jsonb;
+BEGIN
+    SELECT t.home INTO home FROM control.tenants t WHERE t.id = tenant;
+    EXECUTE format(
+        'SELECT coalesce(jsonb_object_agg(c.name, t.usage_caps), ''{}'')
+        FROM %1$I.tier_customers c JOIN %1$I.tiers t ON t.id = c.tier_id
+        WHERE t.usage_caps <> ''{}'' AND ($1 IS NULL OR c.name = ANY ($1))', home
+    ) INTO caps USING customers;
+    RETURN caps;
+END $$;
+
 -- Raises IS010 for the first event that cannot be counted, with its field and its place, from 0.
 CREATE FUNCTION isola.check_events(
     meters text[], quantities bigint[], customers text[], moments timestamptz[], keys text[], properties jsonb[]
@@ -48,7 +65,7 @@ BEGIN
             WHEN m.name IS NULL THEN 'meter'
             WHEN e.quantity IS NULL OR e.quantity NOT BETWEEN 1 AND 9007199254740991 THEN 'quantity'
             WHEN m.kind IN ('count', 'unique') AND e.quantity <> 1 THEN 'quantity'
-            WHEN length(e.customer) NOT BETWEEN 1 AND 200 THEN 'customer'
+            WHEN length(e.customer) NOT BETWEEN 1 AND 200 OR e.customer ~ '[\u0001-\u001F\u007F-\u009F]' THEN 'customer'
             -- Hours: the length of a day depends on the time zone of the session.
             WHEN e.at NOT BETWEEN now() - interval '840 hours' AND now() + interval '5 minutes' THEN 'at'
             WHEN length(e.key) NOT BETWEEN 1 AND 255 THEN 'idempotencyKey'
@@ -70,7 +87,7 @@ BEGIN
             WHEN wrong.kind IN ('count', 'unique') THEN 'expected 1, as the meter counts'
             ELSE 'expected 1 to 9007199254740991'
         END
-        WHEN 'customer' THEN 'expected 1 to 200 characters'
+        WHEN 'customer' THEN 'expected 1 to 200 characters, none of them control characters'
         WHEN 'at' THEN 'expected a moment of the last 35 days, or at most 5 minutes ahead'
         WHEN 'idempotencyKey' THEN 'expected 1 to 255 characters'
         ELSE CASE
@@ -100,8 +117,8 @@ BEGIN
 END $$;
 
 -- Counts events of the bound tenant, and returns how many: an event whose key was used before is not counted again. Without
--- a moment, an event is of now. ``within_limit``: raises IS003 if the tenant would exceed a limit by them. Whatever is raised,
--- nothing is counted.
+-- a moment, an event is of now. ``within_limit``: raises IS003 if the tenant would exceed a limit by them, and IS012 if one of
+-- its customers would exceed a cap of their tier. Whatever is raised, nothing is counted.
 --
 -- The rows of control.usage are locked until the transaction ends, in an order that does not depend on the events. So a
 -- limit is exact: of several transactions that each take what is left, all but one are refused.
@@ -116,11 +133,15 @@ DECLARE
     tenant uuid;
     counter record;
     counted bigint := 0;
+    caps jsonb := '{}';
 BEGIN
     -- Whether the tenant is active is seen after that: the transaction that erases a deleted one holds the same lock.
     PERFORM pg_advisory_xact_lock_shared(isola.usage_lock(isola.proved_tenant_id()));
     tenant := isola.bound_tenant();
     PERFORM isola.check_events(meters, quantities, customers, moments, keys, properties);
+    IF array_remove(customers, NULL) <> '{}' THEN
+        caps := isola.customer_caps(tenant, customers);
+    END IF;
     FOR counter IN
         WITH given AS MATERIALIZED (
             SELECT e.*, m.kind, m.property, date_trunc(m.period, coalesce(e.at, now()), 'UTC') AS starts_at,
@@ -164,7 +185,7 @@ BEGIN
         ),
         added AS MATERIALIZED (
             SELECT p.meter, p.whose, p.starts_at, p.kind, count(*) AS events,
-                count(*) FILTER (WHERE p.starts_at < p.present) AS late,
+                count(*) FILTER (WHERE p.starts_at < p.present) AS late, min(p.place) AS place,
                 CASE p.kind
                     WHEN 'maximum' THEN max(p.quantity)
                     WHEN 'unique' THEN (
@@ -188,16 +209,24 @@ BEGIN
                 events = u.events + excluded.events, late = u.late + excluded.late, changed_at = now()
             RETURNING u.meter, u.customer, u.starts_at, u.quantity, u.warned
         )
-        SELECT c.meter, c.starts_at, c.quantity, c.warned, a.kind, a.quantity AS added, a.events
-        FROM counters c JOIN added a ON a.meter = c.meter AND a.whose = '' AND a.starts_at = c.starts_at
-        WHERE c.customer = ''
+        SELECT c.meter, c.customer, c.starts_at, c.quantity, c.warned, a.kind, a.quantity AS added, a.events, a.place,
+            (caps -> c.customer ->> c.meter)::bigint AS cap
+        FROM counters c JOIN added a ON a.meter = c.meter AND a.whose = c.customer AND a.starts_at = c.starts_at
+        WHERE c.customer = '' OR caps -> c.customer ? c.meter
     LOOP
-        counted := counted + counter.events;
+        IF counter.customer = '' THEN
+            counted := counted + counter.events;
+            PERFORM isola.check_sum(counter.quantity, counter.place);
+        END IF;
         PERFORM isola.keep_limit(
-            tenant, counter.meter, counter.starts_at, counter.quantity, counter.warned,
+            tenant, counter.meter, counter.customer, counter.starts_at, counter.quantity, counter.warned,
             -- What adds nothing is no use of what is left.
             within_limit AND counter.added > 0,
-            CASE counter.kind WHEN 'maximum' THEN counter.added ELSE counter.quantity END
+            CASE counter.kind WHEN 'maximum' THEN counter.added ELSE counter.quantity END,
+            -- The rows are locked: what the limit is now, it is until the end of the statement.
+            CASE counter.customer
+                WHEN '' THEN isola.meter_limit(tenant, counter.meter, clock_timestamp()) ELSE counter.cap
+            END
         );
     END LOOP;
     IF counted < cardinality(meters) THEN
@@ -206,36 +235,51 @@ BEGIN
     RETURN counted;
 END $$;
 
--- Raises IS003 if a counter of a tenant exceeds the limit, if that is to be refused. Otherwise notes in the tenant's log that it
--- has reached 80 or 100 % of the limit, each once in a period.
+-- Raises IS010 if the sum of a period is no longer an integer that every reader of JSON represents exactly. No sum of a
+-- customer exceeds that of its tenant.
+CREATE FUNCTION isola.check_sum(quantity bigint, place bigint) RETURNS void LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF quantity > 9007199254740991 THEN
+        RAISE EXCEPTION 'expected the sum of the period to stay at most 9007199254740991'
+        USING ERRCODE = 'IS010', COLUMN = 'quantity', TABLE = (place - 1)::text;
+    END IF;
+END $$;
+
+-- Raises IS003 if a counter of a tenant exceeds the limit, and IS012 if one of a customer does, if that is to be refused.
+-- Otherwise notes in the tenant's log that it has reached 80 or 100 % of the limit, each once in a period.
 CREATE FUNCTION isola.keep_limit(
-    tenant uuid, meter text, starts_at timestamptz, quantity bigint, warned integer, within_limit boolean, asked bigint
+    tenant uuid, meter text, customer text, starts_at timestamptz, quantity bigint, warned integer, within_limit boolean,
+    asked bigint, most bigint
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    most bigint := isola.meter_limit(tenant, meter, clock_timestamp());
     percent int;
 BEGIN
     IF most IS NULL THEN
         RETURN;
     ELSIF within_limit AND asked > most THEN
-        RAISE EXCEPTION 'the limit is reached' USING ERRCODE = 'IS003', TABLE = meter, CONSTRAINT = most;
+        RAISE EXCEPTION 'the limit is reached' USING
+            ERRCODE = CASE customer WHEN '' THEN 'IS003' ELSE 'IS012' END, TABLE = meter, CONSTRAINT = most;
     END IF;
     percent := CASE WHEN quantity >= most THEN 100 WHEN quantity >= most * 0.8 THEN 80 ELSE 0 END;
     IF percent <= warned THEN
         RETURN;
     END IF;
     UPDATE control.usage u SET warned = percent
-    WHERE u.tenant_id = tenant AND u.meter = keep_limit.meter AND u.customer = '' AND u.starts_at = keep_limit.starts_at;
+    WHERE u.tenant_id = tenant AND u.meter = keep_limit.meter AND u.customer = keep_limit.customer
+      AND u.starts_at = keep_limit.starts_at;
     PERFORM isola.audit_note(
         'control.usage'::regclass, 'control', '[0:3]={usage_warning,"{}",meter:,meter}'::text[], NULL,
-        ARRAY[jsonb_build_object(
-            'meter', meter, 'starts_at', starts_at, 'percent', percent, 'quantity', quantity, 'limit', most
-        )]
+        ARRAY[jsonb_strip_nulls(jsonb_build_object(
+            'meter', meter, 'customer', nullif(customer, ''), 'starts_at', starts_at, 'percent', percent,
+            'quantity', quantity, 'limit', most
+        ))]
     );
 END $$;
 
 -- Counts one event of the bound tenant within its limit, in this transaction: if either is rolled back, so is the other.
--- Returns whether it was counted now; an event with the same key was counted before otherwise. Raises IS003 beyond the limit.
+-- Returns whether it was counted now; an event with the same key was counted before otherwise. Raises IS003 beyond the limit,
+-- and IS012 beyond the cap of the customer.
 CREATE FUNCTION isola.consume(
     meter text, quantity bigint DEFAULT 1, key text DEFAULT NULL, customer text DEFAULT NULL, properties jsonb DEFAULT NULL
 ) RETURNS boolean LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -243,20 +287,22 @@ RETURN isola.record_usage(
     ARRAY[meter], ARRAY[quantity], ARRAY[customer], ARRAY[NULL::timestamptz], ARRAY[key], ARRAY[properties], true
 ) > 0;
 
--- Rows of a subject that consumes a meter: one for each, however they are inserted. Those that the owner of the tables writes,
--- who moves tenants, were counted before.
+-- Rows of a subject that consumes a meter: one for each, however they are inserted. The arguments are the meter and, where the
+-- rows have one, the column with the customer who uses it. Those that the owner of the tables writes, who moves tenants, were
+-- counted before.
 CREATE FUNCTION isola.consume_rows() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
-    inserted bigint;
+    used record;
 BEGIN
     IF isola.audit_of_owner(TG_RELID) THEN
         RETURN NULL;
     END IF;
-    SELECT count(*) INTO inserted FROM new_rows;
-    IF inserted > 0 THEN
-        PERFORM isola.consume(TG_ARGV[0], inserted);
-    END IF;
+    FOR used IN EXECUTE format(
+        'SELECT %s AS customer, count(*) AS quantity FROM new_rows GROUP BY 1', coalesce(quote_ident(TG_ARGV[1]), 'NULL::text')
+    ) LOOP
+        PERFORM isola.consume(TG_ARGV[0], used.quantity, NULL, used.customer);
+    END LOOP;
     RETURN NULL;
 END $$;
 
@@ -278,28 +324,36 @@ BEGIN ATOMIC
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 
--- What one customer of the bound tenant has used of a meter in the present period.
-CREATE FUNCTION isola.customer_usage(meter text, customer text) RETURNS bigint LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
+-- What one customer of the bound tenant has used of a meter in the present period, and the cap of its tier, NULL if there is
+-- none.
+CREATE FUNCTION isola.customer_usage(meter text, customer text) RETURNS TABLE (used bigint, allowed bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
-    SELECT coalesce(sum(u.quantity), 0)::bigint
-    FROM control.meters m JOIN control.usage u
-        ON u.meter = m.name AND u.starts_at = date_trunc(m.period, statement_timestamp(), 'UTC')
-    WHERE m.name = customer_usage.meter AND u.customer = nullif(customer_usage.customer, '')
-      AND u.tenant_id = (SELECT isola.bound_tenant());
+    SELECT (
+        SELECT coalesce(sum(u.quantity), 0)::bigint
+        FROM control.meters m JOIN control.usage u
+            ON u.meter = m.name AND u.starts_at = date_trunc(m.period, statement_timestamp(), 'UTC')
+        WHERE m.name = customer_usage.meter AND u.customer = nullif(customer_usage.customer, '')
+          AND u.tenant_id = (SELECT isola.bound_tenant())
+    ), (isola.customer_caps(isola.bound_tenant(), ARRAY[customer]) -> customer ->> meter)::bigint;
 END;
 
 -- What the bound tenant has used in the periods that began in the last 400 days, in all and by its customers. The forecast is
 -- what it will have used at the end of the period if it goes on like that; NULL until a hundredth of the period has passed.
+-- Present periods have the limit of the tenant, and of a customer the cap of its tier.
 CREATE FUNCTION isola.usage()
 RETURNS TABLE (
     id uuid, meter text, customer text, starts_at timestamptz, ends_at timestamptz, quantity bigint, events bigint,
-    late_events bigint, changed_at timestamptz, forecast bigint
+    late_events bigint, changed_at timestamptz, forecast bigint, allowed bigint
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT u.id, u.meter, nullif(u.customer, ''), u.starts_at, e.ends_at, u.quantity, u.events, u.late, u.changed_at, CASE
         WHEN e.ends_at <= statement_timestamp() OR m.kind IN ('maximum', 'unique') THEN u.quantity
         WHEN p.passed >= 0.01 THEN least(round(u.quantity / least(p.passed, 1)), 9007199254740991)::bigint
+    END, CASE
+        WHEN e.ends_at <= statement_timestamp() THEN NULL
+        WHEN u.customer = '' THEN isola.meter_limit(u.tenant_id, u.meter, statement_timestamp())
+        ELSE ((SELECT isola.customer_caps(isola.bound_tenant(), NULL)) -> u.customer ->> u.meter)::bigint
     END
     FROM control.usage u
     JOIN control.meters m ON m.name = u.meter

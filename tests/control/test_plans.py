@@ -15,9 +15,9 @@ from isola.platform import overrides, plans, platform_log, provisioning
 from isola.platform.overrides import Kind
 from isola.platform.plans import MOST, UNLIMITED
 from isola.platform.platform_log import Author
-from isola.platform.prices import PlanPeriod, Price
 from isola.platform.tenants import Tenant, tenants
 from isola.subjects import features
+from isola.subjects.prices import PlanPeriod, Price
 from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
 

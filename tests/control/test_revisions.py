@@ -16,8 +16,8 @@ from tests.control.conftest import addresses
 REVISION = """
 import sqlalchemy as sa
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade(op):
@@ -28,8 +28,8 @@ def upgrade(op):
 ADDED = """
 import sqlalchemy as sa
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade(op):

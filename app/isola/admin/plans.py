@@ -10,8 +10,8 @@ from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, DateTime, Decimal
 from isola.errors import BadUserInput
 from isola.platform import plans, rates as plan_rates
-from isola.platform.prices import PlanPeriod, Price
 from isola.platform.rates import RatePeriod
+from isola.subjects.prices import PlanPeriod, Price
 
 Most = TypeVar("Most")
 

@@ -10,12 +10,12 @@ from isola.api.enums import described_enum
 from isola.api.fields import expression, many, mapped
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, Decimal
-from isola.platform.prices import PlanPeriod
 from isola.platform.rates import RatePeriod
 from isola.query.mapping import Function, Row
 from isola.subjects import features, quotas
 from isola.subjects.meters import MeterKind, MeterPeriod
 from isola.subjects.permissions import Permission
+from isola.subjects.prices import PlanPeriod
 
 own_plan = Function(
     "isola.plan",

@@ -1,4 +1,4 @@
-"""REST routes of applications: a request becomes the variables of a GraphQL operation, part of its data the response.
+"""REST routes: a request becomes the variables of a GraphQL operation, part of its data the response.
 
 The executor is that of ``/graphql``, and so are authentication, permissions, rules, limits, errors and the log.
 """
@@ -41,7 +41,7 @@ from isola.api.idempotency import key_in
 from isola.api.observation import observation_of
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, NotFound, OperatorError, Refusal
-from isola.identity.resolution import API
+from isola.identity.resolution import API, OWN_API
 from isola.settings import Settings
 from isola.subjects.routes import Route
 
@@ -145,7 +145,7 @@ class Rest(Endpoint):
 
 
 def read(declared: Iterable[Route], schema: GraphQLSchema) -> Paths:
-    """The routes of applications, by path and method. Raises OperatorError for an invalid route."""
+    """Routes by path and method. Raises OperatorError for an invalid route."""
     by_path: dict[str, dict[str, Operation]] = {}
     for route in declared:
         operations = by_path.setdefault(route.path, {})
@@ -164,12 +164,18 @@ def documents(paths: Paths) -> Sequence[str]:
 
 
 def routes(
-    paths: Paths, settings: Settings, principals: Principals, executor: Executor, tenants: Database
+    own: Paths,
+    of_applications: Paths,
+    settings: Settings,
+    principals: Principals,
+    executor: Executor,
+    tenants: Database,
 ) -> Sequence[BaseRoute]:
     """The HTTP routes of the paths. The documents of the paths must be trusted documents of the executor."""
     most, compress_from = settings.max_body_bytes, settings.compress_from
     return [
-        Path(f"{API}/{{{TENANT}}}{path}", Rest(principals, executor, tenants, operations, most, compress_from))
+        Path(f"{prefix}{path}", Rest(principals, executor, tenants, operations, most, compress_from))
+        for prefix, paths in ((OWN_API, own), (f"{API}/{{{TENANT}}}", of_applications))
         for path, operations in paths.items()
     ]
 

@@ -38,6 +38,7 @@ from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.shares.rules.fields import ShareRuleMutations, ShareRuleQueries
 from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.tickets.fields import TicketMutations
+from isola.subjects.tiers.fields import TierQueries
 from isola.subjects.usage.fields import UsageMutations, UsageQueries
 from isola.subjects.users.fields import UserMutations
 from isola.subjects.webhooks.fields import WebhookMutations, WebhookQueries
@@ -82,6 +83,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         InvitationQueries,
         WebhookQueries,
         UsageQueries,
+        TierQueries,
         MetricsQueries,
         *(part for each in _applications for part in each.queries),
     )

@@ -11,9 +11,9 @@ from isola.commands.common import JsonOption, act, print_json
 
 if TYPE_CHECKING:
     from isola.platform.plans import Plan
-    from isola.platform.prices import Price
     from isola.platform.rates import Rate
     from isola.server.installation import Installation
+    from isola.subjects.prices import Price
 
 plan_app = typer.Typer(
     no_args_is_help=True, help="Create and change plans: what tenants pay, their quotas, their rates, and what is kept."
@@ -304,7 +304,7 @@ def _parse_features(option: str) -> list[str] | None:
 
 def _parse_price(option: str) -> "Price | None":
     from isola.errors import BadUserInput
-    from isola.platform.prices import Price
+    from isola.subjects.prices import Price
 
     try:
         return None if option == "none" else Price.parse(option)

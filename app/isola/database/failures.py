@@ -52,6 +52,8 @@ NOT_KEPT = "IS009"
 # The SQLSTATEs of isola.record_usage(), for an event that cannot be counted, and for a key of another one: the field
 # and the index of the event are part of the error.
 UNFIT_EVENT, REUSED_KEY = "IS010", "IS011"
+# And for a customer's limit, as NO_PLACE is for the tenant's.
+NO_PLACE_FOR_CUSTOMER = "IS012"
 
 # The SQLSTATEs that keep a transaction in its tenant: an invalid proof, or a missing right, which is also the error for
 # a row that a policy does not admit.
@@ -146,6 +148,7 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
         NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
         NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be accessed"),
         NO_PLACE: Answer(QuotaExceeded, "{table}: the limit is {constraint}"),
+        NO_PLACE_FOR_CUSTOMER: Answer(QuotaExceeded, "{table}: the limit of the customer is {constraint}"),
         REUSED: Answer(Conflict, "Idempotency-Key: the key was used for another request"),
         NOT_KEPT: Answer(
             BadUserInput, "Idempotency-Key: an answer of more than 65536 bytes is not kept: select fewer fields"

@@ -21,7 +21,9 @@ KEY_MARK = "isk_"
 """The prefix of every API key, and of no token."""
 
 PATH = "/graphql"
-API = "/api/v1/tenants"
+OWN_API = "/api/v1"
+"""The prefix of the built-in paths besides GraphQL. They name no tenant."""
+API = f"{OWN_API}/tenants"
 """The prefix of the applications' paths. The next segment names the tenant, whatever sources are configured."""
 # Matched undecoded: a proxy that routes by path would see an encoded name as a different one.
 _PATH = re.compile(rb"/t/([A-Za-z0-9-]{1,63})/graphql")
@@ -142,6 +144,8 @@ class Resolution:
     def _named_by_path(self, scope: Mapping[str, Any]) -> dict[str, str]:
         if scope["path"].startswith(f"{API}/"):
             source, match, expected = "api", _API.fullmatch(scope["raw_path"]), f"{API}/<tenant>/…"
+        elif scope["path"].startswith(f"{OWN_API}/"):
+            return {}
         else:
             source, match, expected = "path", _PATH.fullmatch(scope["raw_path"]), "/graphql or /t/<tenant>/graphql"
             match = match if self._path else None

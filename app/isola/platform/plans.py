@@ -31,11 +31,11 @@ from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import changes, commits, platform_log, rates as rate_names
 from isola.platform.changes import Kind
 from isola.platform.platform_log import Action, Author
-from isola.platform.prices import PlanPeriod, Price
 from isola.platform.rates import Rate, parsed
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Status, Tenant, entry, metadata, tenants
 from isola.subjects import features as feature_names, meters, names, quotas as quota_names, retention as retention_names
 from isola.subjects.metadata import indexed_text, moment
+from isola.subjects.prices import PlanPeriod, Price
 
 MAX_TITLE = 200
 MOST = 2**53 - 1

@@ -8,7 +8,7 @@ from isola.database.transactions import Transaction
 from isola.platform import family_policies, visibility
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
-from isola.subjects import search
+from isola.subjects import search, tiers
 from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.metadata import Counted, quoted
 from isola.subjects.organizations import memberships
@@ -137,7 +137,9 @@ CALLED_BY_USAGE = (
     "isola.meter_limit(uuid, text, timestamptz)",
     "isola.check_events(text[], bigint[], text[], timestamptz[], text[], jsonb[])",
     "isola.check_keys(uuid, text[], bigint[], text[], timestamptz[], text[], jsonb[])",
-    "isola.keep_limit(uuid, text, timestamptz, bigint, integer, boolean, bigint)",
+    "isola.customer_caps(uuid, text[])",
+    "isola.check_sum(bigint, bigint)",
+    "isola.keep_limit(uuid, text, text, timestamptz, bigint, integer, boolean, bigint, bigint)",
 )
 # Limits the size of answers, in the statements of reads.
 MEASURED = "isola.measured(text, bigint, bigint, text)"
@@ -570,6 +572,9 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
         if "kept" in table.info:
             yield roles.retention, table.name, ("id", table.info["kept"])
     yield roles.sharing, users.name, ("id", "disabled_at")
+    # For the limits of customers.
+    yield roles.sharing, tiers.Tier.table.name, ("id", "usage_caps")
+    yield roles.sharing, tiers.TierCustomer.table.name, ("name", "tier_id")
     # For tickets, which end when the roles of their user change.
     yield roles.sharing, user_roles.name, ("user_id", "role_id")
     yield roles.sharing, roles_of_users.name, ("id", "permissions")

@@ -5,7 +5,6 @@ Tenants read and write them through the functions of the schema ``isola`` only: 
 
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -18,7 +17,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.platform.plans import MOST
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
 from isola.subjects.meters import MAX_NAME
@@ -41,7 +39,6 @@ usage = Table(
     Column("warned", Integer, nullable=False, server_default=text("0")),
     moment("changed_at"),
     UniqueConstraint("tenant_id", "meter", "customer", "starts_at"),
-    CheckConstraint(f"quantity <= {MOST}", name="quantity_range"),
     postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
 )
 

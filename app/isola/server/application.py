@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import structlog
 from starlette.routing import BaseRoute
@@ -204,13 +205,13 @@ async def application(
                 delivery,
                 federation,
             )
-            paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
+            paths = _paths()
             executor = _executor(
                 kinds.executor,
                 settings,
                 secret,
                 services,
-                rest.documents(paths),
+                [document for each in paths for document in rest.documents(each)],
                 by_code_point=by_code_point,
                 sign_ins=sign_ins,
                 limiter=Leases(control) if settings.shared_rates else OfProcess(),
@@ -230,7 +231,7 @@ async def application(
                 )
             # In production there is nothing for browsers.
             browsed = [] if settings.production else pages.routes(trusted.read(settings.trusted_documents), trials)
-            further = [*administration, *rest.routes(paths, settings, authenticator, executor, tenants), *browsed]
+            further = [*administration, *rest.routes(*paths, settings, authenticator, executor, tenants), *browsed]
             following_feeds = Hub.open(
                 executor,
                 secret,
@@ -293,6 +294,12 @@ def _delivery(
 ) -> Delivery:
     resolve = endpoints.resolver(settings.dns_servers, settings.dns_port)
     return Delivery(control, tenants, directory, Signer(secret), Sender(resolve, private=settings.webhook_private))
+
+
+def _paths() -> tuple[rest.Paths, rest.Paths]:
+    """The paths of the built-in application, which comes first, and those of all others."""
+    own, *others = (each.routes for each in APPLICATIONS.values())
+    return rest.read(own, model.schema), rest.read(chain.from_iterable(others), model.schema)
 
 
 def _executor(

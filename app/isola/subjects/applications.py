@@ -17,13 +17,14 @@ from isola.errors import OperatorError
 from isola.subjects import features, meters, permissions, retention, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
-from isola.subjects.declaration import PLAIN, Declaration, DeclarationError
+from isola.subjects.declaration import PLAIN, Column, Declaration, DeclarationError
 from isola.subjects.metadata import metadata
 from isola.subjects.meters import Meter, MeterKind
 from isola.subjects.routes import Route
 from isola.subjects.search import words_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pairs_table
+from isola.subjects.usage import MAX_CUSTOMER
 
 GROUP = "isola.applications"
 BUILT_IN = "isola"
@@ -173,6 +174,7 @@ def _complete(subject: type[Subject]) -> None:
         )
     _check_consumed(declaration)
     _check_kept(declaration)
+    _check_consumer(declaration)
     if "create" in declaration.mutations and not any(each.is_settable for each in declaration.columns):
         raise DeclarationError(
             f"{declaration.where}: expected a column that clients can set, or mutations without create"
@@ -207,6 +209,18 @@ def _check_kept(declaration: Declaration) -> None:
         )
     if declaration.plural == retention.LOG:
         raise DeclarationError(f"{declaration.where}: plural: expected another word than {retention.LOG!r}")
+
+
+def _check_consumer(declaration: Declaration) -> None:
+    if declaration.consumed_by is None:
+        return
+    member = declaration.by_column(declaration.column_of(declaration.consumed_by))
+    column = None if member is None or member.annotation.type is not str else member.declared
+    named = isinstance(column, Column) and column.min_length > 0 and 0 < (column.max_length or 0) <= MAX_CUSTOMER
+    if declaration.consumes is None or not named:
+        raise DeclarationError(
+            f"{declaration.where}: consumed_by: expected consumes, and a text of 1 to {MAX_CUSTOMER} characters"
+        )
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:

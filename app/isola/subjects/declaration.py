@@ -375,6 +375,8 @@ class Declaration:
     """The meter of which each new row consumes one."""
     kept: str | None = None
     """The column with the moment from which a plan keeps a row for a time."""
+    consumed_by: str | None = None
+    """The attribute with the customer who uses it."""
     own: Mapping[str, Attribute] = field(default_factory=dict)
 
     TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")

@@ -21,10 +21,15 @@ _known: dict[str, str] = {
 }
 
 
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a name: words of a-z and 0-9, with hyphens between them."""
+    return len(text) <= MAX_NAME and _FORM.fullmatch(text) is not None
+
+
 def declare(features: Mapping[str, str]) -> None:
     """Add features with their descriptions, before the server starts. Raises ValueError for a malformed name."""
     for name in features:
-        if not _FORM.fullmatch(name) or len(name) > MAX_NAME:
+        if not is_name(name):
             raise ValueError(f"feature {name!r}: expected words of a-z and 0-9, with hyphens between them")
     _known.update(features)
 

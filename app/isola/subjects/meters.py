@@ -86,8 +86,8 @@ def known() -> Mapping[str, Meter]:
 
 def triggers(table: Table) -> Sequence[str]:
     """The statement that creates the trigger of a table whose rows consume a meter."""
-    meter: str | None = table.info.get("consumes")
-    if meter is None:
+    if "consumes" not in table.info:
         return []
+    arguments = ", ".join(f"'{table.info[each]}'" for each in ("consumes", "consumed_by") if each in table.info)
     inserted = f"AFTER INSERT ON {table.name} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"
-    return [f"CREATE TRIGGER usage_insert {inserted} EXECUTE FUNCTION isola.consume_rows('{meter}')"]
+    return [f"CREATE TRIGGER usage_insert {inserted} EXECUTE FUNCTION isola.consume_rows({arguments})"]

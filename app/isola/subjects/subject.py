@@ -29,7 +29,19 @@ from isola.subjects.work import Work
 MUTATIONS = frozenset({"create", "update", "upsert", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
 _IN_THE_LINE = frozenset(
-    {"name", "prefix", "plural", "counted", "consumes", "kept", "listed_as", "mutations", "order", "permissions"}
+    {
+        "name",
+        "prefix",
+        "plural",
+        "counted",
+        "consumes",
+        "consumed_by",
+        "kept",
+        "listed_as",
+        "mutations",
+        "order",
+        "permissions",
+    }
 )
 _PLAIN_VALUES = str, bool, tuple, list, set, frozenset, dict
 UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
@@ -96,6 +108,7 @@ class Subject:
         counted: bool | str = False,
         consumes: str | None = None,
         kept: str | None = None,
+        consumed_by: str | None = None,
         listed_as: str | None = None,
         mutations: AbstractSet[str] = MUTATIONS,
         order: Sequence[str] = ("id",),
@@ -107,11 +120,12 @@ class Subject:
         ``name`` is the name of one row (``agent``), ``plural`` that of the table, and of the list unless ``listed_as``
         is given; ``prefix`` is the prefix of ids. ``counted`` adds a quota, named as the plural: of all rows, or of
         those that fulfil a condition in SQL. ``consumes`` is a meter of which each new row consumes one: see
-        docs/metering.md. ``kept`` is the column with the moment from which on a plan keeps a row for some days, such as
-        ``created_at``: see docs/retention.md. ``mutations`` are the generated mutations. ``order`` is the default
-        order of lists: columns, with a ``-`` before those in descending order. ``permissions`` has the names for
-        ``read``, ``write`` and ``manage`` if they are not ``agent:read`` and so on. ``feature`` is the feature of a
-        tenant's plan that all fields and mutations of the subject require.
+        docs/metering.md; ``consumed_by`` is the attribute with the customer who uses it. ``kept`` is the column with
+        the moment from which on a plan keeps a row for some days, such as ``created_at``: see docs/retention.md.
+        ``mutations`` are the generated mutations. ``order`` is the default order of lists: columns, with a ``-`` before
+        those in descending order. ``permissions`` has the names for ``read``, ``write`` and ``manage`` if they are not
+        ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan that all fields and mutations of the
+        subject require.
 
         Raises DeclarationError.
         """
@@ -144,6 +158,7 @@ class Subject:
             counted=counted,
             consumes=consumes,
             kept=kept,
+            consumed_by=consumed_by,
             listed_as=listed_as or plural,
             mutations=frozenset(mutations),
             order=_order(order),

@@ -92,6 +92,8 @@ def table_of(declaration: Declaration) -> Table:
         table.info["consumes"] = declaration.consumes
     if declaration.kept is not None:
         table.info["kept"] = declaration.kept
+    if declaration.consumed_by is not None:
+        table.info["consumed_by"] = declaration.column_of(declaration.consumed_by)
     if subject.shared:
         table.info["shared_columns"] = declaration.shared
     if subject.visible is not None:

@@ -1,5 +1,6 @@
 """What tenants use: events of meters, which the database counts. See docs/metering.md."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ from isola.subjects.work import Work
 MAX_EVENTS = 1000
 """The most events of a call. The functions of the database have the same figures."""
 MAX_CUSTOMER = 200
+CONTROL_CHARACTERS = re.compile("[\x01-\x1f\x7f-\x9f]")
+"""What the name of a customer does not contain."""
 MAX_KEY = 255
 
 
@@ -35,7 +38,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a tenant has used of a meter in the present period, and its limit, None if there is none."""
+    """What a tenant or one of its customers has used of a meter in the present period.
+
+    ``limit`` is the tenant's, or that of the customer's tier; None if there is none.
+    """
 
     used: int
     limit: int | None
@@ -57,8 +63,8 @@ class Allowance:
 async def record(work: Work, events: Sequence[Event], *, within_limit: bool = False) -> int:
     """Count events, and return how many were not counted before.
 
-    ``within_limit``: refuse what exceeds a limit of the tenant, with the whole transaction. Raises BadUserInput and
-    Conflict with the index and the field of the wrong event, and QuotaExceeded.
+    ``within_limit``: refuse what exceeds a limit of the tenant or of a customer, with the whole transaction. Raises
+    BadUserInput and Conflict with the index and the field of the wrong event, and QuotaExceeded.
     """
     if not 1 <= len(events) <= MAX_EVENTS:
         raise BadUserInput(f"events: expected 1 to {MAX_EVENTS} events", "events")
@@ -86,7 +92,7 @@ async def consume(
     customer: str | None = None,
     properties: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Count a use within the tenant's limit, in the transaction of the work that it is for.
+    """Count a use within the limits of the tenant and of the customer, in the transaction of the work that it is for.
 
     So neither exists without the other. Returns whether it was counted: not if its ``key`` was used before. Raises
     QuotaExceeded, BadUserInput and Conflict.
@@ -108,10 +114,10 @@ async def allowance(work: Work, meter: str) -> Allowance:
     return Allowance(row["used"], row["allowed"], row["resets_at"], MeterKind(row["kind"]))
 
 
-async def used_by(work: Work, meter: str, customer: str) -> int:
-    """What a customer of the tenant has used of a meter in the present period."""
-    used: int = await work.scalar(_USED_BY_CUSTOMER, {"meter": meter, "customer": customer})
-    return used
+async def allowance_of_customer(work: Work, meter: str, customer: str, whole: Allowance) -> Allowance:
+    """What is left of a meter for a customer of the tenant, by its tier. ``whole`` is the tenant's."""
+    [row] = await work.rows(_USED_BY_CUSTOMER, {"meter": meter, "customer": customer})
+    return Allowance(row["used"], row["allowed"], whole.resets_at, whole.kind)
 
 
 def _given(name: str, type_: Any) -> Any:
@@ -134,5 +140,7 @@ _ALLOWANCE = select(_LIMITS.c.kind, _LIMITS.c.allowed, _LIMITS.c.used, _LIMITS.c
     _LIMITS.c.id == bindparam("meter", type_=Text())
 )
 _USED_BY_CUSTOMER = select(
-    func.isola.customer_usage(bindparam("meter", type_=Text()), bindparam("customer", type_=Text()))
+    func.isola.customer_usage(bindparam("meter", type_=Text()), bindparam("customer", type_=Text())).table_valued(
+        "used", "allowed"
+    )
 )

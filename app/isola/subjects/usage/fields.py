@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, DateTime as Timestamp, Integ
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection
-from isola.api.fields import many, mapped
+from isola.api.fields import expression, many, mapped
 from isola.api.request import Info, payload
 from isola.api.scalars import JSON, BigInt, DateTime, DateTimeFilter, OrderDirection, StringFilter
 from isola.errors import BadUserInput
@@ -32,6 +32,7 @@ every_counter = Function(
         Column("late_events", BigInteger, nullable=False),
         Column("changed_at", Timestamp(timezone=True), nullable=False),
         Column("forecast", BigInteger),
+        Column("allowed", BigInteger),
     ),
 )
 
@@ -52,6 +53,10 @@ class Usage:
     forecast: BigInt | None = strawberry.field(
         description="What will have been used at the end of the period if it goes on like that, for sums and counts; "
         "null in the first hundredth of a period."
+    )
+    limit: BigInt | None = expression(
+        lambda row: row["allowed"],
+        "The limit of a present period: the tenant's, or that of the customer's tier; null if there is none.",
     )
 
 
@@ -80,7 +85,8 @@ class UsageOrder:
 @strawberry.type(description="Whether an amount is within the limit of a meter.", directives=[READ])
 class UsageCheck:
     allowed: bool = strawberry.field(
-        description="Whether it is at the moment. Others may use what is left before it is consumed."
+        description="Whether it is at the moment, for the tenant and for the customer, if one is given. Others may use "
+        "what is left before it is consumed."
     )
     used: BigInt = strawberry.field(description="What the tenant has used in the present period.")
     limit: BigInt | None = strawberry.field(description="The most in a period; null if there is no limit.")
@@ -89,6 +95,12 @@ class UsageCheck:
     used_by_customer: BigInt | None = strawberry.field(
         description="What the customer has used in the present period; null if none is given."
     )
+    customer_limit: BigInt | None = strawberry.field(
+        description="The most in a period by the customer's tier; null if there is no limit."
+    )
+    customer_remaining: BigInt | None = strawberry.field(
+        description="What is left for the customer by their tier; null if there is no limit."
+    )
 
 
 async def _check(
@@ -96,7 +108,7 @@ async def _check(
     meter: Annotated[str, strawberry.argument(description="The name of the meter.")],
     amount: Annotated[BigInt, strawberry.argument(description="The quantity that is to be used.")] = cast("BigInt", 1),  # noqa: B008  a default of the schema
     customer: Annotated[
-        str | None, strawberry.argument(description="A customer of the tenant, for usedByCustomer.")
+        str | None, strawberry.argument(description="A customer of the tenant, whose limit holds as well.")
     ] = None,
 ) -> UsageCheck:
     if not 1 <= amount <= MOST:
@@ -104,15 +116,21 @@ async def _check(
     document.check("customer", customer)
     async with info.context.context.transaction(read_only=True) as work:
         found = await usage.allowance(work, meter)
-        by_customer = None if customer is None else await usage.used_by(work, meter, customer)
+        of = None if customer is None else await usage.allowance_of_customer(work, meter, customer, found)
     return UsageCheck(
-        allowed=found.admits(amount),
+        allowed=found.admits(amount) and (of is None or of.admits(amount)),
         used=BigInt(found.used),
-        limit=None if found.limit is None else BigInt(found.limit),
-        remaining=None if found.remaining is None else BigInt(found.remaining),
+        limit=_big(found.limit),
+        remaining=_big(found.remaining),
         resets_at=DateTime(found.resets_at),
-        used_by_customer=None if by_customer is None else BigInt(by_customer),
+        used_by_customer=_big(of.used if of else None),
+        customer_limit=_big(of.limit if of else None),
+        customer_remaining=_big(of.remaining if of else None),
     )
+
+
+def _big(number: int | None) -> BigInt | None:
+    return None if number is None else BigInt(number)
 
 
 @strawberry.type
@@ -127,7 +145,8 @@ class UsageQueries:
     check_usage: UsageCheck | None = strawberry.field(
         resolver=_check,
         directives=[READ],
-        description="Whether an amount of a meter is within the tenant's limit now. It takes nothing.",
+        description="Whether an amount of a meter is within the limits of the tenant and of the customer now. It takes "
+        "nothing.",
     )
 
 
@@ -138,7 +157,8 @@ class UsageEventInput:
         default=cast("BigInt", 1), description="From 1 to 2^53 - 1; 1 for meters of the kinds COUNT and UNIQUE."
     )
     customer: str | None = strawberry.field(
-        default=None, description="The customer of the tenant who used it: 1 to 200 characters."
+        default=None,
+        description="The customer of the tenant who used it: 1 to 200 characters, none of them control characters.",
     )
     properties: JSON | None = strawberry.field(
         default=None,
@@ -152,7 +172,10 @@ class UsageEventInput:
     )
 
 
-WITHIN_LIMIT = "Refuse with QUOTA_EXCEEDED what exceeds the tenant's limit. Otherwise, it is counted all the same."
+WITHIN_LIMIT = (
+    "Refuse with QUOTA_EXCEEDED what exceeds the limit of the tenant or of the customer. Otherwise, it is counted all "
+    "the same."
+)
 
 
 @strawberry.input

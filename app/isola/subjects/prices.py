@@ -1,4 +1,4 @@
-"""The price of a plan: data of the offer, which the platform stores and shows. Nothing here charges anybody."""
+"""The price of a plan or a tier: data of the offer, which is stored and shown. Nothing here charges anybody."""
 
 import re
 from dataclasses import dataclass
