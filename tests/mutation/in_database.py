@@ -1594,6 +1594,7 @@ FAMILIES = (
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/subjects/nouns/test_quotas.py"
 LOG = "app/isola/testing/isolation/test_audit.py"
 USAGE = "tests/subjects/nouns/test_usage.py"
+TIERS = "tests/subjects/nouns/test_tiers.py"
 PLATFORM = (
     Sql(
         "temporary read access to any tenant",
@@ -1623,9 +1624,18 @@ PLATFORM = (
         "the limit of a meter",
         BOTH,
         rewritten(
-            "isola.keep_limit(uuid, text, timestamptz, bigint, integer, boolean, bigint)", "asked > most", "false"
+            "isola.keep_limit(uuid, text, text, timestamptz, bigint, integer, boolean, bigint, bigint)",
+            "asked > most",
+            "false",
         ),
         (USAGE,),
+    ),
+    Sql(
+        "use of a customer beyond its cap",
+        "the cap of the tier of a customer",
+        BOTH,
+        rewritten("isola.customer_caps(uuid, text[])", "t.usage_caps <>", "false AND t.usage_caps <>"),
+        (TIERS,),
     ),
     Sql(
         "use counted again under its key",
