@@ -185,7 +185,7 @@ BEGIN
         ),
         added AS MATERIALIZED (
             SELECT p.meter, p.whose, p.starts_at, p.kind, count(*) AS events,
-                count(*) FILTER (WHERE p.starts_at < p.present) AS late, min(p.place) AS place,
+                count(*) FILTER (WHERE p.starts_at < p.present) AS late, max(p.place) AS place,
                 CASE p.kind
                     WHEN 'maximum' THEN max(p.quantity)
                     WHEN 'unique' THEN (

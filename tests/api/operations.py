@@ -277,7 +277,13 @@ COMPUTED = {
 # The callers of these tests may not manage users.
 COMPUTED |= {("Query", "invitations")}
 # They depend on the clock, or on how the rows were made.
-COMPUTED |= {("Query", "checkUsage"), ("Query", "customerEntitlement"), ("Query", "usage"), ("Limit", "resetsAt"), ("Limit", "used")}
+COMPUTED |= {
+    ("Query", "checkUsage"),
+    ("Query", "customerEntitlement"),
+    ("Query", "usage"),
+    ("Limit", "resetsAt"),
+    ("Limit", "used"),
+}
 # Nor is there a tenant below theirs.
 COMPUTED |= {("Viewer", "descendants")}
 _LOGIC = {"and", "or", "not"}

@@ -106,6 +106,22 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird: consumed_by: expected consumes, and a text of 1 to 200 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", consumed_by="owner"):
+        owner: str = column(max_length=200, min_length=1)
+
+    return Bird
+
+
+@refused("Bird: consumed_by: expected consumes, and a text of 1 to 200 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", consumes="executions", consumed_by="owner"):
+        owner: str = column(max_length=201, min_length=1)
+
+    return Bird
+
+
 @refused("Bird: listed_as: expected lower case with underscores, at most 40 characters")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", listed_as="all birds"):

@@ -540,9 +540,10 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
 ) -> None:
     """It also reads what visibility rules and the view of the log need, on behalf of the user who reads.
 
-    And whether the user of a ticket is disabled, and which roles that user has.
+    And whether the user of a ticket is disabled, and which roles that user has; and the caps of customers.
     """
     read = {("users", "id"), ("users", "disabled_at")}
+    read |= {("tiers", "id"), ("tiers", "usage_caps"), ("tier_customers", "name"), ("tier_customers", "tier_id")}
     read |= {("user_roles", "user_id"), ("user_roles", "role_id"), ("roles", "id"), ("roles", "permissions")}
     shared = [table for table in TABLES if "shared_columns" in table.info]
     read |= {(table.name, column) for table in shared for column in ("id", *table.info["shared_columns"])}
