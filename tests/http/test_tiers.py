@@ -26,7 +26,7 @@ GOLD = {
 GIVE = """mutation ($tier: ID!, $name: String!) {
   upsertTierCustomer(input: {name: $name, tierId: $tier}) { created tierCustomer { name tier { name } } } }"""
 TIERS = """{ tiers { nodes {
-  name price currency period usageCaps featureEntitlements customerCount customers { nodes { name } } } } }"""
+  name price currency period usageCaps featureEntitlements customers { totalCount nodes { name } } } } }"""
 CHECK = """query ($amount: BigInt) { checkUsage(meter: "executions", amount: $amount, customer: "Ada") {
   allowed used usedByCustomer customerLimit customerRemaining limit } }"""
 ENTITLED = """{ has: customerEntitlement(customer: "Ada", feature: "export")
@@ -60,7 +60,7 @@ async def test_a_tier_is_made_given_to_a_customer_and_keeps_its_use(ada: Client,
     given = (await ada.ask(GIVE, {"tier": tier["id"], "name": "Ada"})).data["upsertTierCustomer"]
     assert given == {"created": True, "tierCustomer": {"name": "Ada", "tier": {"name": "Gold"}}}
     assert (await ada.ask(TIERS)).data["tiers"]["nodes"] == [
-        {**GOLD, "customerCount": 1, "customers": {"nodes": [{"name": "Ada"}]}}
+        {**GOLD, "customers": {"totalCount": 1, "nodes": [{"name": "Ada"}]}}
     ]
     assert (await ada.ask(ENTITLED)).data == {"has": True, "other": False, "nobody": False}
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from isola.errors import BadUserInput, Conflict
-from isola.subjects import JSON, Many, Subject, column, count, features, many, meters, names, reference
+from isola.subjects import JSON, Many, Subject, column, features, many, meters, names, reference
 from isola.subjects.actor import Actor
 from isola.subjects.prices import PlanPeriod
 from isola.subjects.table import MAX_SAFE_INTEGER
@@ -50,7 +50,6 @@ class Tier(Subject, name="tier", prefix="tir"):
         "hyphens between them.",
     )
     customers: Many["TierCustomer"] = many("tier", description="The customers who have it.")
-    customer_count: int = count("customers", description="The number of customers who have it.")
 
     checks = {  # noqa: RUF012  the form of declarations
         "price_complete": "num_nonnulls(price, currency, period) IN (0, 3)",
