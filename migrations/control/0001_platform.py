@@ -814,6 +814,7 @@ def webhooks(op: Operations) -> None:
         "webhooks",
         identifier(),
         tenant(),
+        sa.Column("kind", sa.Text, nullable=False, server_default=sa.text("'webhook'")),
         sa.Column("url", sa.Text, nullable=False),
         sa.Column("origin", sa.Text, sa.Computed(ORIGIN, persisted=True)),
         sa.Column("description", sa.Text, nullable=False),
@@ -823,6 +824,9 @@ def webhooks(op: Operations) -> None:
         moment("secret_changed_at", default="now()"),
         sa.Column("former_secret_id", sa.Uuid),
         moment("former_secret_until", nullable=True),
+        # A secret of somebody else's, encrypted: see app/isola/webhooks/sealing.py.
+        sa.Column("sealed", sa.LargeBinary, nullable=False, server_default=sa.text("''")),
+        sa.Column("template", sa.Text, nullable=False, server_default=sa.text("''")),
         sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.text("true")),
         sa.Column("created_by", sa.Uuid),
         moment("created_at", default="now()"),
@@ -830,6 +834,7 @@ def webhooks(op: Operations) -> None:
         moment("replayed_at", nullable=True),
         # The number of the last entry that was delivered, or that needs not be.
         sa.Column("delivered", sa.BigInteger, nullable=False),
+        sa.Column("requests", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         moment("succeeded_at", nullable=True),
         # The attempts to deliver the next event.
         sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
@@ -841,6 +846,9 @@ def webhooks(op: Operations) -> None:
         length("description", 200),
         sa.CheckConstraint("cardinality(events) BETWEEN 1 AND 100", name="events_length"),
         length("failure", 100),
+        sa.CheckConstraint("kind IN ('webhook', 'posthog', 'slack')", name="kind_values"),
+        sa.CheckConstraint("octet_length(sealed) <= 4000 AND (kind = 'webhook') = (sealed = '')", name="sealed_kind"),
+        sa.CheckConstraint("length(template) <= 300 AND (kind = 'slack') = (template <> '')", name="template_kind"),
     )
     op.create_index(None, "webhooks", ["tenant_id", "id"], schema="control")
     create_table(
@@ -860,6 +868,25 @@ def webhooks(op: Operations) -> None:
     )
     op.create_index(None, "dead_letters", ["webhook_id", "id"], schema="control")
     op.create_index(None, "dead_letters", ["tenant_id"], schema="control")
+    create_table(
+        op,
+        "connector_events",
+        identifier(),
+        tenant(),
+        sa.Column("webhook_id", sa.Uuid, sa.ForeignKey("control.webhooks.id", ondelete="CASCADE"), nullable=False),
+        # That of the request, among those of the webhook.
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("first_entry", sa.BigInteger, nullable=False),
+        sa.Column("last_entry", sa.BigInteger, nullable=False),
+        sa.Column("entries", sa.Integer, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("failure", sa.Text),
+        sa.Column("bytes", sa.Integer, nullable=False),
+        moment("at", default="now()"),
+        length("failure", 100),
+    )
+    op.create_index(None, "connector_events", ["webhook_id", "number"], unique=True, schema="control")
+    op.create_index(None, "connector_events", ["tenant_id"], schema="control")
 
 
 def metrics(op: Operations) -> None:

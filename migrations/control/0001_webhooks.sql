@@ -3,13 +3,13 @@
 
 CREATE FUNCTION isola.webhooks()
 RETURNS TABLE (
-    id uuid, url text, description text, events text[], enabled boolean, created_by uuid, created_at timestamptz,
+    id uuid, kind text, url text, template text, description text, events text[], enabled boolean, created_by uuid, created_at timestamptz,
     updated_at timestamptz, secret_changed_at timestamptz, delivered bigint, succeeded_at timestamptz, failures int, failure text,
     next_attempt_at timestamptz, lag bigint
 ) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
-    SELECT w.id, w.url, w.description, w.events, w.enabled, w.created_by, w.created_at, w.updated_at, w.secret_changed_at,
+    SELECT w.id, w.kind, w.url, w.template, w.description, w.events, w.enabled, w.created_by, w.created_at, w.updated_at, w.secret_changed_at,
            w.delivered, w.succeeded_at, w.failures, w.failure, w.next_attempt_at, greatest(h.entries - w.delivered, 0)
     FROM control.webhooks w JOIN control.audit_heads h ON h.tenant_id = w.tenant_id
     WHERE w.tenant_id = (SELECT isola.bound_tenant());
@@ -25,8 +25,22 @@ BEGIN ATOMIC
     FROM control.dead_letters d WHERE d.webhook_id = of_webhook AND d.tenant_id = (SELECT isola.bound_tenant());
 END;
 
--- Makes a webhook that gets the events from now on. No row if the tenant has 20.
-CREATE FUNCTION isola.create_webhook(url text, description text, events text[])
+-- The last requests of a webhook of the bound tenant.
+CREATE FUNCTION isola.connector_events(of_webhook uuid)
+RETURNS TABLE (
+    id uuid, number bigint, at timestamptz, first_entry bigint, last_entry bigint, entries int, attempt int, failure text, bytes int
+) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
+BEGIN ATOMIC
+    SELECT e.id, e.number, e.at, e.first_entry, e.last_entry, e.entries, e.attempt, e.failure, e.bytes
+    FROM control.connector_events e WHERE e.webhook_id = of_webhook AND e.tenant_id = (SELECT isola.bound_tenant());
+END;
+
+-- Makes a webhook that gets the events from now on. No row if the tenant has 20. ``sealed`` is an encrypted secret, of
+-- connectors; what is not sealed for this tenant, kind and URL is never sent.
+CREATE FUNCTION isola.create_webhook(
+    url text, description text, events text[], kind text DEFAULT 'webhook', sealed bytea DEFAULT '', template text DEFAULT ''
+)
 RETURNS TABLE (id uuid, secret_id uuid) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
@@ -39,21 +53,27 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    INSERT INTO control.webhooks AS w (tenant_id, url, description, events, created_by, delivered)
-    SELECT tenant, create_webhook.url, create_webhook.description, create_webhook.events, isola.current_user_id(), h.entries
+    INSERT INTO control.webhooks AS w (tenant_id, kind, url, sealed, template, description, events, created_by, delivered)
+    SELECT tenant, create_webhook.kind, create_webhook.url, create_webhook.sealed, create_webhook.template,
+           create_webhook.description, create_webhook.events, isola.current_user_id(), h.entries
     FROM control.audit_heads h WHERE h.tenant_id = tenant
     RETURNING w.id, w.secret_id;
 END $$;
 
 -- Changes a webhook of the bound tenant; false if there is none. A server that is delivering to it stops, and the next attempt
--- is due at once.
-CREATE FUNCTION isola.update_webhook(webhook uuid, url text, description text, events text[], enabled boolean)
+-- is due at once. An empty ``sealed`` or ``template`` keeps what is there.
+CREATE FUNCTION isola.update_webhook(
+    webhook uuid, url text, description text, events text[], enabled boolean, sealed bytea DEFAULT '', template text DEFAULT ''
+)
 RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 BEGIN
     UPDATE control.webhooks w SET
         url = update_webhook.url, description = update_webhook.description, events = update_webhook.events,
+        sealed = coalesce(nullif(update_webhook.sealed, ''), w.sealed),
+        template = coalesce(nullif(update_webhook.template, ''), w.template),
+        secret_changed_at = CASE WHEN update_webhook.sealed = '' THEN w.secret_changed_at ELSE now() END,
         enabled = update_webhook.enabled, updated_at = now(), failures = 0, next_attempt_at = NULL, lease = NULL,
         leased_until = NULL
     WHERE w.id = webhook AND w.tenant_id = isola.bound_tenant();
@@ -81,7 +101,7 @@ BEGIN
     UPDATE control.webhooks w SET
         former_secret_id = w.secret_id, former_secret_until = now() + interval '24 hours', secret_id = gen_random_uuid(),
         secret_changed_at = now(), lease = NULL, leased_until = NULL
-    WHERE w.id = webhook AND w.tenant_id = isola.bound_tenant()
+    WHERE w.id = webhook AND w.tenant_id = isola.bound_tenant() AND w.kind = 'webhook'
     RETURNING w.secret_id INTO made;
     RETURN made;
 END $$;
@@ -120,17 +140,17 @@ END $$;
 -- made that change.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.webhooks REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'webhook', '{url,secret_id,former_secret_id,former_secret_until,delivered,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
+    'webhook', '{url,secret_id,former_secret_id,former_secret_until,sealed,delivered,requests,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
     'whk_', 'id'
 );
 CREATE TRIGGER audit_update AFTER UPDATE ON control.webhooks
 REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'webhook', '{url,secret_id,former_secret_id,former_secret_until,delivered,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
+    'webhook', '{url,secret_id,former_secret_id,former_secret_until,sealed,delivered,requests,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
     'whk_', 'id'
 );
 CREATE TRIGGER audit_delete AFTER DELETE ON control.webhooks REFERENCING OLD TABLE AS old_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'webhook', '{url,secret_id,former_secret_id,former_secret_until,delivered,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
+    'webhook', '{url,secret_id,former_secret_id,former_secret_until,sealed,delivered,requests,succeeded_at,failures,failure,next_attempt_at,lease,leased_until}',
     'whk_', 'id'
 );

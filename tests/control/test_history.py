@@ -104,6 +104,7 @@ CONTROL = [
     usage.usage_values,
     webhooks.webhooks,
     webhooks.dead_letters,
+    webhooks.connector_events,
     federation.remote_owners,
     federation.remote_partners,
     federation.remote_tokens,

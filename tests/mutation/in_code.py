@@ -35,6 +35,7 @@ SIGN_IN = "tests/http/test_sign_in.py"
 INVITATIONS = "tests/http/test_invitations.py"
 FEDERATION = "tests/http/federation"
 DELIVERING = "tests/http/webhooks/test_deliveries.py"
+CONNECTORS = "tests/http/webhooks/test_connectors.py"
 CHOICES = "tests/http/test_sign_in_choices.py"
 LIVE_EVENTS = "tests/http/test_live.py"
 LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
@@ -1848,9 +1849,18 @@ DELIVERIES = (
         "that events of rows are sent if everybody may see the row",
         BOTH,
         "app/isola/webhooks/delivery.py",
-        "if not entry.public or not events.matches(",
-        "if not events.matches(",
+        "if each.public and events.matches(",
+        "if events.matches(",
         (DELIVERING,),
+    ),
+    Patch(
+        "keys sent to another URL",
+        "that a connector's secret is good for its URL alone",
+        BOTH,
+        "app/isola/webhooks/sealing.py",
+        'return tenant.bytes + f"{kind} {url}".encode()',
+        "return tenant.bytes",
+        (CONNECTORS,),
     ),
 )
 

@@ -1615,7 +1615,9 @@ PLATFORM = (
         "the tenant of a webhook",
         BOTH,
         rewritten(
-            "isola.update_webhook(uuid, text, text, text[], boolean)", "AND w.tenant_id = isola.bound_tenant()", ""
+            "isola.update_webhook(uuid, text, text, text[], boolean, bytea, text)",
+            "AND w.tenant_id = isola.bound_tenant()",
+            "",
         ),
         ("app/isola/testing/isolation/test_platform.py",),
     ),

@@ -35,7 +35,7 @@ from isola.platform.shares import share_comments, share_notices, share_rules, sh
 from isola.platform.sign_in_log import logged_reads, reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
-from isola.platform.webhooks import dead_letters, webhooks
+from isola.platform.webhooks import connector_events, dead_letters, webhooks
 from isola.subjects import names
 from isola_strategies.base import Strategy
 
@@ -281,6 +281,7 @@ async def drop(
             sign_outs,
             tenant_blocks,
             tickets,
+            connector_events,
             dead_letters,
             webhooks,
         ):

@@ -87,8 +87,9 @@ CALLED_BY_MEMBERS = (
     "isola.note_remote_token(uuid, interval)",
     "isola.webhooks()",
     "isola.dead_letters(uuid)",
-    "isola.create_webhook(text, text, text[])",
-    "isola.update_webhook(uuid, text, text, text[], boolean)",
+    "isola.connector_events(uuid)",
+    "isola.create_webhook(text, text, text[], text, bytea, text)",
+    "isola.update_webhook(uuid, text, text, text[], boolean, bytea, text)",
     "isola.disable_webhook(uuid, text)",
     "isola.rotate_webhook_secret(uuid)",
     "isola.delete_webhook(uuid)",
@@ -107,6 +108,7 @@ CALLED_BY_MEMBERS = (
 # What servers note about deliveries.
 NOTED_OF_WEBHOOKS = (
     "delivered",
+    "requests",
     "succeeded_at",
     "failures",
     "failure",
@@ -447,9 +449,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.remote_owners TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.webhooks TO {roles.sharing};
         GRANT SELECT, DELETE ON control.dead_letters TO {roles.sharing};
+        GRANT SELECT ON control.connector_events TO {roles.sharing};
         GRANT SELECT (tenant_id, entries) ON control.audit_heads TO {roles.sharing};
         GRANT SELECT, UPDATE ({", ".join(NOTED_OF_WEBHOOKS)}) ON control.webhooks TO {control};
         GRANT INSERT ON control.dead_letters TO {control};
+        GRANT SELECT (webhook_id, number), INSERT, DELETE ON control.connector_events TO {control};
         GRANT SELECT, INSERT, DELETE ON control.request_records, control.hourly_members TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.hourly_metrics TO {control};
         GRANT SELECT ON control.hourly_metrics TO {roles.sharing};

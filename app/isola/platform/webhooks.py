@@ -22,6 +22,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Select,
     Table,
     Text,
@@ -45,6 +46,11 @@ MAX_URL = 2000
 MAX_DESCRIPTION = 200
 MAX_EVENTS = 100
 MAX_FAILURE = 100
+MAX_SEALED = 4000
+"""Bytes of an encrypted secret."""
+MAX_TEMPLATE = 300
+KEPT_REQUESTS = 1000
+"""Requests of each webhook that are kept, the newest."""
 LEASE = 60.0
 """Seconds until another server takes a webhook over from one that does not answer. A delivery takes less."""
 
@@ -53,6 +59,7 @@ webhooks = Table(
     metadata,
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("kind", Text, nullable=False, server_default=text("'webhook'")),
     indexed_text("url", MAX_URL),
     # What the log has of it.
     Column("origin", Text, Computed("substring(url from '^[a-z]+://[^/?#]+')", persisted=True)),
@@ -63,6 +70,9 @@ webhooks = Table(
     moment("secret_changed_at"),
     Column("former_secret_id", Uuid),
     moment("former_secret_until", nullable=True, default=None),
+    # The secret of a connector, encrypted: see isola.webhooks.sealing.
+    Column("sealed", LargeBinary, nullable=False, server_default=text("''")),
+    Column("template", Text, nullable=False, server_default=text("''")),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
     # Null if the transaction proved no user: a worker's.
     Column("created_by", Uuid),
@@ -71,6 +81,7 @@ webhooks = Table(
     moment("replayed_at", nullable=True, default=None),
     # The number of the last entry that was delivered, died, or did not have to be delivered.
     Column("delivered", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False, server_default=text("0")),
     moment("succeeded_at", nullable=True, default=None),
     # The attempts to deliver the next event, and why the last one failed.
     Column("failures", Integer, nullable=False, server_default=text("0")),
@@ -80,6 +91,11 @@ webhooks = Table(
     Column("lease", Uuid),
     moment("leased_until", nullable=True, default=None),
     CheckConstraint(f"cardinality(events) BETWEEN 1 AND {MAX_EVENTS}", name="events_length"),
+    CheckConstraint("kind IN ('webhook', 'posthog', 'slack')", name="kind_values"),
+    CheckConstraint(f"octet_length(sealed) <= {MAX_SEALED} AND (kind = 'webhook') = (sealed = '')", name="sealed_kind"),
+    CheckConstraint(
+        f"length(template) <= {MAX_TEMPLATE} AND (kind = 'slack') = (template <> '')", name="template_kind"
+    ),
     Index(None, "tenant_id", "id"),
 )
 
@@ -100,14 +116,36 @@ dead_letters = Table(
     Index(None, "tenant_id"),
 )
 
+# The last requests of each webhook. ``number`` counts its requests.
+connector_events = Table(
+    "connector_events",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("webhook_id", Uuid, ForeignKey("control.webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("first_entry", BigInteger, nullable=False),
+    Column("last_entry", BigInteger, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    indexed_text("failure", MAX_FAILURE, nullable=True),
+    Column("bytes", Integer, nullable=False),
+    moment("at"),
+    Index(None, "webhook_id", "number", unique=True),
+    Index(None, "tenant_id"),
+)
+
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: URLs may contain secrets
 class Target:
-    """Where deliveries go, and the ids of the secrets that sign them."""
+    """Where deliveries go, and what signs or opens them: ids of secrets, or an encrypted secret."""
 
     id: UUID
     tenant_id: UUID
+    kind: str
     url: str
+    sealed: bytes
+    template: str
     secret_id: UUID
     former_secret_id: UUID | None
 
@@ -139,6 +177,20 @@ class Entry:
     public: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that was made: its entries, of which there is at least one, and how it ended.
+
+    ``number`` is 1 for the first attempt. ``failure`` is None if it was accepted. ``size`` is that of the body,
+    in bytes.
+    """
+
+    batch: Sequence[Entry]
+    number: int
+    failure: str | None
+    size: int
+
+
 async def claim(control: Database, *, failing: bool, besides: Collection[UUID]) -> Claimed | None:
     """Take a webhook that is due, of a tenant that is active; None if there is none.
 
@@ -147,6 +199,14 @@ async def claim(control: Database, *, failing: bool, besides: Collection[UUID]) 
     async with control.unbound() as work:
         rows = await work.rows(_CLAIM, {"failing": failing, "besides": list(besides), "lasts": LEASE})
     return Claimed(**rows[0]) if rows else None
+
+
+async def note(control: Database, claimed: Claimed, attempt: Attempt) -> None:
+    """Note a request among the last ones of its webhook, whoever has the lease by now."""
+    first, last = attempt.batch[0].number, attempt.batch[-1].number
+    values = (first, last, len(attempt.batch), attempt.number, attempt.failure, attempt.size, KEPT_REQUESTS)
+    async with control.unbound() as work:
+        await work.value(_NOTE, claimed.id, *values)
 
 
 async def advance(control: Database, claimed: Claimed, number: int, *, success: bool) -> bool:
@@ -237,7 +297,10 @@ _AFTER = _after()
 _TARGET = select(
     webhooks.c.id,
     webhooks.c.tenant_id,
+    webhooks.c.kind,
     webhooks.c.url,
+    webhooks.c.sealed,
+    webhooks.c.template,
     webhooks.c.secret_id,
     case((webhooks.c.former_secret_until > func.now(), webhooks.c.former_secret_id)).label("former_secret_id"),
 )
@@ -252,13 +315,24 @@ WHERE id = (
       AND control.status_of(d.tenant_id) = 'active'
     ORDER BY d.leased_until NULLS FIRST, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED
 )
-RETURNING id, tenant_id, url, events, secret_id, delivered, failures, lease,
+RETURNING id, tenant_id, kind, url, sealed, template, events, secret_id, delivered, failures, lease,
     CASE WHEN former_secret_until > now() THEN former_secret_id END AS former_secret_id
 """).bindparams(
     bindparam("lasts", type_=Float()),
     bindparam("failing", type_=Boolean()),
     bindparam("besides", type_=ARRAY(Uuid())),
 )
+_NOTE = """
+WITH counted AS (
+    UPDATE control.webhooks SET requests = requests + 1 WHERE id = $1 RETURNING id, tenant_id, requests
+), removed AS (
+    DELETE FROM control.connector_events e USING counted c WHERE e.webhook_id = c.id AND e.number <= c.requests - $8
+)
+INSERT INTO control.connector_events (
+    webhook_id, tenant_id, number, first_entry, last_entry, entries, attempt, failure, bytes
+)
+SELECT id, tenant_id, requests, $2, $3, $4, $5, $6, $7 FROM counted
+"""
 _ADVANCE = """
 UPDATE control.webhooks SET
     delivered = $3, failures = 0, next_attempt_at = NULL, leased_until = now() + $5 * interval '1 second',

@@ -66,6 +66,7 @@ from isola.telemetry.resources import Caches, Pools, Records, Subscriptions
 from isola.telemetry.traced import TRACED, UNTRACED
 from isola.webhooks import endpoints
 from isola.webhooks.delivery import Delivery
+from isola.webhooks.sealing import Sealer
 from isola.webhooks.sending import Sender
 from isola.webhooks.signing import Signer
 
@@ -293,7 +294,8 @@ def _delivery(
     settings: Settings, secret: bytes, control: Database, tenants: Database, directory: Directory
 ) -> Delivery:
     resolve = endpoints.resolver(settings.dns_servers, settings.dns_port)
-    return Delivery(control, tenants, directory, Signer(secret), Sender(resolve, private=settings.webhook_private))
+    sender = Sender(resolve, private=settings.webhook_private)
+    return Delivery(control, tenants, directory, Signer(secret), Sealer(secret), sender)
 
 
 def _paths() -> tuple[rest.Paths, rest.Paths]:

@@ -1,19 +1,19 @@
 """Delivers the events of all tenants' logs to their webhooks, as long as the server runs.
 
 Each webhook has its place in the feed of the log. A server that takes one delivers in order what follows, notes each
-event after its delivery, and gives the webhook back when nothing is left, after a failure, or after some seconds. An
+request after its end, and gives the webhook back when nothing is left, after a failure, or after some seconds. An
 event is delivered at least once: if a server ends between a delivery and its note, another delivers the event again.
+How events become a request is a matter of the webhook's kind: see isola.webhooks.kinds.
 """
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -23,9 +23,12 @@ from isola.platform import webhooks
 from isola.platform.background import repeating
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status, Tenant
-from isola.platform.webhooks import Claimed, Entry, Target
+from isola.platform.webhooks import Attempt, Claimed, Entry
+from isola.query import caller
 from isola.webhooks import endpoints, events
-from isola.webhooks.sending import GONE, Failure, Sender
+from isola.webhooks.kinds import Request, kinds
+from isola.webhooks.sealing import Sealer
+from isola.webhooks.sending import Failure, Sender
 from isola.webhooks.signing import Signer
 
 INTERVAL = 0.5
@@ -73,12 +76,20 @@ class Delivery:
     """Delivers to webhooks, and tests them. ``control`` and ``tenants`` need connections of their own."""
 
     def __init__(
-        self, control: Database, tenants: Database, directory: Directory, signer: Signer, sender: Sender
+        self,
+        control: Database,
+        tenants: Database,
+        directory: Directory,
+        signer: Signer,
+        sealer: Sealer,
+        sender: Sender,
     ) -> None:
         self._control = control
         self._tenants = tenants
         self._directory = directory
         self._signer = signer
+        self._sealer = sealer
+        self._kinds = kinds(signer, sealer)
         self._sender = sender
         self._running: dict[asyncio.Task[None], tuple[UUID, bool]] = {}
         self._testing: set[UUID] = set()
@@ -92,23 +103,27 @@ class Delivery:
         """The secret of a webhook, for the answer to the request that made it."""
         return self._signer.secret(webhook, secret_id)
 
-    async def test(self, tenant: UUID, slug: str, webhook: UUID) -> str | None:
+    def seal(self, tenant: caller.Tenant, kind: str, url: str, secret: str) -> bytes:
+        """A secret that a tenant gave for its connector of a kind and URL, encrypted."""
+        return self._sealer.seal(tenant.id, kind, url, secret)
+
+    async def test(self, tenant: caller.Tenant, webhook: UUID) -> str | None:
         """Send a ``ping`` to a tenant's webhook; why that failed, None if it did not.
 
         Raises NotFound, Unavailable, and RateLimited while others are tested.
         """
-        if tenant in self._testing or len(self._testing) >= TESTS:
+        if tenant.id in self._testing or len(self._testing) >= TESTS:
             raise RateLimited("a webhook is being tested: try again when that has ended", 10)
-        self._testing.add(tenant)
+        self._testing.add(tenant.id)
         try:
-            target = await webhooks.target(self._control, tenant, webhook)
+            target = await webhooks.target(self._control, tenant.id, webhook)
             if target is None:
                 raise NotFound("there is no such webhook")
-            await self._send(target, f"ping_{uuid4()}", events.ping(slug))
+            await self._send(self._kinds[target.kind].ping(target, tenant))
         except Failure as failure:
             return failure.kind
         finally:
-            self._testing.discard(tenant)
+            self._testing.discard(tenant.id)
         return None
 
     @asynccontextmanager
@@ -163,14 +178,17 @@ class Delivery:
     async def _deliver_all(self, tenant: Tenant, claimed: Claimed) -> None:
         """Deliver what follows in the log, until nothing is left, an attempt fails, or the turn ends."""
         until = time.monotonic() + TURN
+        kind = self._kinds[claimed.kind]
         progress = _Progress(claimed.delivered, claimed.failures)
         while True:
             async with self._tenants.transaction(tenant, read_only=True) as work:
                 entries = await webhooks.after(work, progress.delivered, AT_ONCE)
-            for entry in entries:
-                if not entry.public or not events.matches(entry.action, claimed.events):
-                    continue
-                if not await self._deliver(tenant, claimed, entry, progress) or time.monotonic() > until:
+            wanted = [each for each in entries if each.public and events.matches(each.action, claimed.events)]
+            while wanted:
+                # After a failure the next event alone, so that one that is never accepted does not keep others waiting.
+                most = 1 if progress.failures else kind.most
+                batch, wanted = wanted[:most], wanted[most:]
+                if not await self._deliver(tenant, claimed, batch, progress) or time.monotonic() > until:
                     return
             if not entries:
                 return
@@ -179,25 +197,35 @@ class Delivery:
                 return
             progress.delivered = last
 
-    async def _deliver(self, tenant: Tenant, claimed: Claimed, entry: Entry, progress: _Progress) -> bool:
-        """Try to deliver an event once; whether to continue with the next."""
-        try:
-            await self._send(claimed, events.message_id(entry), events.payload(tenant.slug, entry))
-        except Failure as failure:
-            attempts = progress.failures + 1
-            log.info("webhooks.attempt_failed", webhook=str(claimed.id), attempt=attempts, failure=failure.kind)
-            if failure.kind == GONE:
-                await webhooks.disable(self._tenants, tenant, claimed.id, failure.kind)
-                return False
-            if attempts < ATTEMPTS:
-                await webhooks.postpone(self._control, claimed, failure.kind, delay_after(attempts))
-                return False
-            goes_on = await webhooks.bury(self._control, claimed, entry, attempts, failure.kind)
+    async def _deliver(self, tenant: Tenant, claimed: Claimed, batch: Sequence[Entry], progress: _Progress) -> bool:
+        """Try to deliver events once, in one request; whether to continue with the next."""
+        attempt = await self._tried(tenant, claimed, batch, progress.failures + 1)
+        await webhooks.note(self._control, claimed, attempt)
+        if attempt.failure is None:
+            goes_on = await webhooks.advance(self._control, claimed, batch[-1].number, success=True)
         else:
-            goes_on = await webhooks.advance(self._control, claimed, entry.number, success=True)
-        progress.delivered, progress.failures = entry.number, 0
+            log.info(
+                "webhooks.attempt_failed", webhook=str(claimed.id), attempt=attempt.number, failure=attempt.failure
+            )
+            if attempt.failure in self._kinds[claimed.kind].gone:
+                await webhooks.disable(self._tenants, tenant, claimed.id, attempt.failure)
+                return False
+            if attempt.number < ATTEMPTS or len(batch) > 1:
+                await webhooks.postpone(self._control, claimed, attempt.failure, delay_after(attempt.number))
+                return False
+            goes_on = await webhooks.bury(self._control, claimed, batch[0], attempt.number, attempt.failure)
+        progress.delivered, progress.failures = batch[-1].number, 0
         return goes_on
 
-    async def _send(self, target: Target, message: str, payload: object) -> None:
-        body = json.dumps(payload, separators=(",", ":")).encode()
-        await self._sender.send(target.url, self._signer.headers(target, message, int(time.time()), body), body)
+    async def _tried(self, tenant: Tenant, claimed: Claimed, batch: Sequence[Entry], number: int) -> Attempt:
+        size, failure = 0, None
+        try:
+            request = self._kinds[claimed.kind].request(claimed, tenant, batch)
+            size = len(request.body)
+            await self._send(request)
+        except Failure as reason:
+            failure = reason.kind
+        return Attempt(batch, number, failure, size)
+
+    async def _send(self, request: Request) -> None:
+        await self._sender.send(request.url, request.headers, request.body)

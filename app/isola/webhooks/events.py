@@ -13,7 +13,16 @@ def message_id(entry: Entry) -> str:
 
 def payload(tenant: str, entry: Entry) -> Mapping[str, object]:
     """The document about an entry of a tenant, which is named by its slug."""
-    data = {
+    return {
+        "type": entry.action,
+        "timestamp": entry.at.astimezone(UTC).isoformat(),
+        "data": data(tenant, entry),
+    }
+
+
+def data(tenant: str, entry: Entry) -> Mapping[str, object]:
+    """What is said about an entry."""
+    found = {
         "tenant": tenant,
         "number": entry.number,
         "action": entry.action,
@@ -21,8 +30,8 @@ def payload(tenant: str, entry: Entry) -> Mapping[str, object]:
         "actorKind": _kind(entry.actor),
     }
     if entry.owner is not None:
-        data["owner"] = entry.owner
-    return {"type": entry.action, "timestamp": entry.at.astimezone(UTC).isoformat(), "data": data}
+        found["owner"] = entry.owner
+    return found
 
 
 def ping(tenant: str) -> Mapping[str, object]:

@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Text, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Boolean, LargeBinary, Text, func, literal, select
 
 from isola.errors import BadUserInput, NotFound, QuotaExceeded
 from isola.subjects import audit, names
 from isola.subjects.actor import Actor
 from isola.subjects.permissions import Permission
+from isola.subjects.webhooks import kinds
+from isola.subjects.webhooks.kinds import Seal, Sealed, WebhookKind
 from isola.subjects.work import Work
 
 MAX_WEBHOOKS = 20
@@ -24,14 +26,27 @@ MAX_EVENTS = 100
 _PATTERN = re.compile(r"([a-z][a-z0-9_]*):(\*|create|update|delete)", re.ASCII)
 
 
-async def create(work: Work, actor: Actor, *, url: str, description: str, events: Collection[str]) -> tuple[UUID, UUID]:
+async def create(
+    work: Work,
+    actor: Actor,
+    stored: Sealed,
+    *,
+    description: str,
+    events: Collection[str],
+    kind: WebhookKind = WebhookKind.WEBHOOK,
+) -> tuple[UUID, UUID]:
     """Make a webhook that gets the events from now on; its id, and what its secret is derived from.
 
-    ``url`` has been checked. Raises Forbidden, QuotaExceeded, and BadUserInput naming the invalid field.
+    The URL in ``stored`` has been checked. Raises Forbidden, QuotaExceeded, and BadUserInput naming the invalid field.
     """
     _require(actor)
     made = func.isola.create_webhook(
-        literal(url, Text()), literal(_described(description), Text()), literal(_checked(events), ARRAY(Text()))
+        literal(stored.url, Text()),
+        literal(_described(description), Text()),
+        literal(_checked(events), ARRAY(Text())),
+        literal(str(kind), Text()),
+        literal(stored.secret, LargeBinary()),
+        literal(stored.template, Text()),
     ).table_valued("id", "secret_id")
     rows = await work.rows(select(made))
     if not rows:
@@ -39,8 +54,8 @@ async def create(work: Work, actor: Actor, *, url: str, description: str, events
     return rows[0]["id"], rows[0]["secret_id"]
 
 
-async def update(work: Work, actor: Actor, webhook: UUID, values: Mapping[str, Any]) -> None:
-    """Change what ``values`` has of ``url``, which has been checked, ``description``, ``events`` and ``enabled``.
+async def update(work: Work, actor: Actor, webhook: UUID, values: Mapping[str, Any], seal: Seal) -> None:
+    """Change what ``values`` has: ``key``, ``template``, ``description``, ``events``, ``enabled``, a checked ``url``.
 
     Raises Forbidden, NotFound, and BadUserInput naming the invalid field.
     """
@@ -50,20 +65,30 @@ async def update(work: Work, actor: Actor, webhook: UUID, values: Mapping[str, A
     for name, value in values.items():
         if value is None:
             raise BadUserInput(f"{name}: expected a value, not null", name)
-    new = {**await _found(work, webhook), **values}
+    found = await _found(work, webhook)
+    new, stored = {**found, **values}, kinds.changed(found, values, seal)
     changed = func.isola.update_webhook(
         webhook,
-        literal(new["url"], Text()),
+        literal(stored.url, Text()),
         literal(_described(new["description"]), Text()),
         literal(_checked(new["events"]) if "events" in values else new["events"], ARRAY(Text())),
         literal(new["enabled"], Boolean()),
+        literal(stored.secret, LargeBinary()),
+        literal(stored.template, Text()),
     )
     _enforce_existence(exists=await work.scalar(select(changed)))
 
 
 async def rotate_secret(work: Work, actor: Actor, webhook: UUID) -> UUID:
-    """Give a webhook another secret; what it is derived from. Raises Forbidden and NotFound."""
+    """Give a webhook another secret; what it is derived from.
+
+    Raises Forbidden, NotFound, and BadUserInput for a connector, whose secret its owner makes.
+    """
     _require(actor)
+    if (await _found(work, webhook))["kind"] != WebhookKind.WEBHOOK:
+        raise BadUserInput(
+            "webhookId: expected a webhook of the kind WEBHOOK: updateWebhook changes a key", "webhookId"
+        )
     made: UUID | None = await work.scalar(select(func.isola.rotate_webhook_secret(webhook)))
     if made is None:
         raise _missing()
@@ -110,7 +135,7 @@ def _require(actor: Actor) -> None:
 
 
 async def _found(work: Work, webhook: UUID) -> Mapping[str, Any]:
-    every = func.isola.webhooks().table_valued("id", "url", "description", "events", "enabled")
+    every = func.isola.webhooks().table_valued("id", "kind", "url", "template", "description", "events", "enabled")
     rows = await work.rows(select(every).where(every.c.id == webhook))
     _enforce_existence(exists=bool(rows))
     return rows[0]

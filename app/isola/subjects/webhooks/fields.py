@@ -1,8 +1,11 @@
+from functools import partial
+
 import strawberry
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime as Timestamp, Integer, Text, Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection
+from isola.api.enums import described_enum
 from isola.api.fields import many, mapped, one, typed_id
 from isola.api.request import Info, fields_of, outcome_field, payload, with_outcome
 from isola.api.scalars import BigInt, DateTime
@@ -12,18 +15,26 @@ from isola.query.mapping import Function, Parameters
 from isola.subjects import webhooks
 from isola.subjects.permissions import Permission
 from isola.subjects.users import User
+from isola.subjects.webhooks import kinds, templates
+from isola.subjects.webhooks.kinds import Seal, Sealed, WebhookKind
 from isola.webhooks.delivery import Delivery
 
-PREFIX, LETTER_PREFIX, ENTRY_PREFIX = "whk", "dlt", "aud"
+PREFIX, LETTER_PREFIX, ENTRY_PREFIX, EVENT_PREFIX = "whk", "dlt", "aud", "cev"
 EVENTS = "Actions such as resource:create, patterns such as resource:*, or * for all."
+KEY = "The key of the project, which begins with phc_. Nobody can read it afterwards."
+SLACK_URL = "The secret URL of an incoming webhook. Nobody can read it afterwards but for its host."
+TEMPLATE = f"The text about an event, with any of these fields in braces: {', '.join(templates.FIELDS)}."
 URL = "Where events are sent: https, with port 443 or one from 1024 on, a public address, and no user name."
+described_enum(WebhookKind)
 READ, MANAGE = requires(Permission.WEBHOOK_READ), requires(Permission.WEBHOOK_MANAGE)
 
 every_webhook = Function(
     "isola.webhooks",
     (
         Column("id", Uuid, nullable=False),
+        Column("kind", Text, nullable=False),
         Column("url", Text, nullable=False),
+        Column("template", Text, nullable=False),
         Column("description", Text, nullable=False),
         Column("events", ARRAY(Text), nullable=False),
         Column("enabled", Boolean, nullable=False),
@@ -38,6 +49,22 @@ every_webhook = Function(
         Column("next_attempt_at", Timestamp(timezone=True)),
         Column("lag", BigInteger, nullable=False),
     ),
+)
+
+connector_events = Function(
+    "isola.connector_events",
+    (
+        Column("id", Uuid, nullable=False),
+        Column("number", BigInteger, nullable=False),
+        Column("at", Timestamp(timezone=True), nullable=False),
+        Column("first_entry", BigInteger, nullable=False),
+        Column("last_entry", BigInteger, nullable=False),
+        Column("entries", Integer, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("failure", Text),
+        Column("bytes", Integer, nullable=False),
+    ),
+    arguments=("id",),
 )
 
 dead_letters = Function(
@@ -69,11 +96,31 @@ class DeadLetter:
     died_at: DateTime = strawberry.field(description="When it was given up.")
 
 
+@mapped(connector_events, order=(("number", True),))
+@strawberry.type(description="A request that was made to an endpoint.", directives=[READ])
+class ConnectorEvent:
+    id: strawberry.ID = typed_id(EVENT_PREFIX)
+    number: BigInt = strawberry.field(description="Its number among the requests of the webhook, from 1 on.")
+    at: DateTime = strawberry.field(description="When it had ended.")
+    first_entry: BigInt = strawberry.field(description="The number in the log of its first event.")
+    last_entry: BigInt = strawberry.field(description="The number in the log of its last event.")
+    entries: int = strawberry.field(description="How many events it had.")
+    attempt: int = strawberry.field(description="1 for the first attempt to send the first event.")
+    failure: str | None = strawberry.field(
+        description="Why it was not accepted: HTTP_500 for a status, or a kind of error. Null if it was."
+    )
+    bytes: int = strawberry.field(description="The size of its body. 0 if no request could be made.")
+
+
 @mapped(every_webhook)
 @strawberry.type(description="An endpoint that gets events of the tenant.", directives=[READ])
 class Webhook:
     id: strawberry.ID = typed_id(PREFIX)
+    kind: WebhookKind = strawberry.field(description="What is sent, and how.")
     url: str = strawberry.field(description="Where events are sent.")
+    template: str = strawberry.field(
+        description="The text about an event, of messages to Slack; empty for other kinds."
+    )
     description: str = strawberry.field(description="What it is for.")
     events: list[str] = strawberry.field(
         description="Which events it gets: actions, patterns such as resource:*, or *."
@@ -96,6 +143,9 @@ class Webhook:
     dead_letters: Connection[DeadLetter] = many(
         source=dead_letters, description="The events that were given up, oldest first."
     )
+    connector_events: Connection[ConnectorEvent] = many(
+        source=connector_events, description="The last 1,000 requests, newest first."
+    )
 
 
 @strawberry.type
@@ -113,9 +163,27 @@ class CreateWebhookInput:
 
 
 @strawberry.input
+class CreatePosthogConnectorInput:
+    url: str = strawberry.field(description="The address of PostHog, such as https://eu.i.posthog.com.")
+    key: str = strawberry.field(description=KEY)
+    events: list[str] = strawberry.field(description=EVENTS)
+    description: str = strawberry.field(default="", description="What it is for.")
+
+
+@strawberry.input
+class CreateSlackConnectorInput:
+    url: str = strawberry.field(description=SLACK_URL)
+    events: list[str] = strawberry.field(description=EVENTS)
+    template: str = strawberry.field(default=templates.DEFAULT, description=TEMPLATE)
+    description: str = strawberry.field(default="", description="What it is for.")
+
+
+@strawberry.input
 class UpdateWebhookInput:
     webhook_id: strawberry.ID
     url: str | None = strawberry.field(default=strawberry.UNSET, description=URL)
+    key: str | None = strawberry.field(default=strawberry.UNSET, description=f"{KEY} For PostHog.")
+    template: str | None = strawberry.field(default=strawberry.UNSET, description=f"{TEMPLATE} For Slack.")
     events: list[str] | None = strawberry.field(default=strawberry.UNSET, description=EVENTS)
     description: str | None = strawberry.field(default=strawberry.UNSET, description="What it is for.")
     enabled: bool | None = strawberry.field(
@@ -159,6 +227,18 @@ class CreateWebhookPayload:
 
 @mapped(_OF_WEBHOOK)
 @strawberry.type(directives=[PUBLIC])
+class CreatePosthogConnectorPayload:
+    webhook: Webhook = one("webhook_id", source=every_webhook)
+
+
+@mapped(_OF_WEBHOOK)
+@strawberry.type(directives=[PUBLIC])
+class CreateSlackConnectorPayload:
+    webhook: Webhook = one("webhook_id", source=every_webhook)
+
+
+@mapped(_OF_WEBHOOK)
+@strawberry.type(directives=[PUBLIC])
 class UpdateWebhookPayload:
     webhook: Webhook = one("webhook_id", source=every_webhook)
 
@@ -197,6 +277,10 @@ def _delivery(info: Info) -> Delivery:
     return info.context.services.delivery
 
 
+def _seal(info: Info) -> Seal:
+    return partial(_delivery(info).seal, info.context.context.principal.tenant)
+
+
 @strawberry.type
 class WebhookMutations:
     @mutation(MANAGE, "Send the tenant's events to an endpoint from now on. Needs audit:read as well.")
@@ -205,10 +289,40 @@ class WebhookMutations:
         url = delivery.url(input.url)
         async with info.context.transaction() as work:
             key, secret_id = await webhooks.create(
-                work, info.context.actor, url=url, description=input.description, events=input.events
+                work, info.context.actor, Sealed(url), description=input.description, events=input.events
             )
             made = await payload(CreateWebhookPayload, info, work, webhook_id=key)
             return with_outcome(made, delivery.secret(key, secret_id))
+
+    @mutation(MANAGE, "Send the tenant's events to PostHog from now on. Needs audit:read as well.")
+    async def create_posthog_connector(
+        self, info: Info, input: CreatePosthogConnectorInput
+    ) -> CreatePosthogConnectorPayload:
+        sealed = kinds.posthog(_delivery(info).url(input.url), input.key, _seal(info))
+        async with info.context.transaction() as work:
+            key, _ = await webhooks.create(
+                work,
+                info.context.actor,
+                sealed,
+                kind=WebhookKind.POSTHOG,
+                description=input.description,
+                events=input.events,
+            )
+            return await payload(CreatePosthogConnectorPayload, info, work, webhook_id=key)
+
+    @mutation(MANAGE, "Send messages about the tenant's events to Slack from now on. Needs audit:read as well.")
+    async def create_slack_connector(self, info: Info, input: CreateSlackConnectorInput) -> CreateSlackConnectorPayload:
+        sealed = kinds.slack(_delivery(info).url(input.url), input.template, _seal(info))
+        async with info.context.transaction() as work:
+            key, _ = await webhooks.create(
+                work,
+                info.context.actor,
+                sealed,
+                kind=WebhookKind.SLACK,
+                description=input.description,
+                events=input.events,
+            )
+            return await payload(CreateSlackConnectorPayload, info, work, webhook_id=key)
 
     @mutation(MANAGE, "Change a webhook. A failed event is tried again at once. Needs audit:read as well.")
     async def update_webhook(self, info: Info, input: UpdateWebhookInput) -> UpdateWebhookPayload:
@@ -217,7 +331,7 @@ class WebhookMutations:
         if values.get("url") is not None:
             values["url"] = _delivery(info).url(values["url"])
         async with info.context.transaction() as work:
-            await webhooks.update(work, info.context.actor, key, values)
+            await webhooks.update(work, info.context.actor, key, values, _seal(info))
             return await payload(UpdateWebhookPayload, info, work, webhook_id=key)
 
     @mutation(
@@ -254,6 +368,6 @@ class WebhookMutations:
             await webhooks.expect(work, info.context.actor, key)
         # The endpoint may take seconds, so no transaction is open meanwhile.
         tenant = info.context.context.principal.tenant
-        failure = await delivery.test(tenant.id, tenant.slug, key)
+        failure = await delivery.test(tenant, key)
         async with info.context.transaction() as work:
             return with_outcome(await payload(TestWebhookPayload, info, work, webhook_id=key), failure)

@@ -203,9 +203,17 @@ async def test_a_webhook_belongs_to_its_tenant_and_what_its_secret_is_made_of_is
             b.id,
             webhook,
         )
+        await work.value(
+            "INSERT INTO control.connector_events "
+            "(tenant_id, webhook_id, number, first_entry, last_entry, entries, attempt, bytes) "
+            "VALUES ($1, $2, 1, 1, 1, 1, 1, 1)",
+            b.id,
+            webhook,
+        )
         before = await work.texts(stored)
     async with database.transaction(a) as work:
         assert await work.texts("SELECT id::text FROM isola.webhooks()") == []
+        assert await work.texts("SELECT id::text FROM isola.connector_events($1)", webhook) == []
         assert await work.texts("SELECT id::text FROM isola.dead_letters($1)", webhook) == []
         for call in (
             "update_webhook($1, 'https://a.test/', '', '{*}', false)",
@@ -217,7 +225,7 @@ async def test_a_webhook_belongs_to_its_tenant_and_what_its_secret_is_made_of_is
             assert await work.value(f"SELECT isola.{call}", webhook) in {None, False}
     for tenant in (a, b):
         async with database.transaction(tenant) as work:
-            for table in ("webhooks", "dead_letters", "secrets"):
+            for table in ("webhooks", "connector_events", "dead_letters", "secrets"):
                 assert await tried(work, f"SELECT * FROM control.{table}") == INSUFFICIENT_PRIVILEGE
     async with owner.unbound() as work:
         assert await work.texts(stored) == before
