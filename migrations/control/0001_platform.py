@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 revision = "0001"
 down_revision = None
 
-CHANGE_KINDS = ("domain", "key", "plan", "revocation", "role", "tenant", "user")
+CHANGE_KINDS = ("domain", "key", "plan", "revocation", "role", "settings", "tenant", "user")
 # Two random UUIDs hold 244 random bits.
 FOR_CURSORS = """
 INSERT INTO control.secrets (name, value)

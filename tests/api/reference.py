@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -104,6 +105,7 @@ RELATIONS = {
 }
 # Relations that hand-written fields add.
 PAIRED = {("Organization", "members"), ("User", "organizations"), ("User", "roles"), ("Role", "members")}
+IN_FORCE = {field_of(f"current_{each.name}"): type_ for type_, each in DECLARED.items() if each.settings}
 ONE = {field_of(each.name): type_ for type_, each in DECLARED.items()}
 LISTS = {"auditLog": "AuditEntry", **{field_of(each.listed_as): type_ for type_, each in DECLARED.items()}}
 ORDERS = {
@@ -263,6 +265,10 @@ class Data:
                 return sorted(of_role(row["name"])) if row["name"] in set(Role) else row["permissions"]
             case "Role", "builtIn":
                 return row["name"] in set(Role)
+            case "Flag", "on":
+                digest = sha256(f"flg_{row['id']}:usr_{self.principal.user_id}".encode()).digest()
+                shares = {"off": 0, "on": 100, "percentage": row["percentage"]}
+                return int.from_bytes(digest[:4], "big") * 100 >> 32 < shares[row["state"]]
             case "Span", "replayCount":
                 return sum(each.row["replay_from_id"] == row["id"] for each in self._all("Span"))
             case "AuditEntry", ("old" | "new"):
@@ -308,7 +314,7 @@ class Data:
         keys = {pair[far] for pair in self.pairs[table] if pair[near] == row["id"]}
         return [each for each in self._all(target) if each.row["id"] in keys]
 
-    def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: PLR0911  as above
+    def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0911  as above
         match field:
             case "viewer":
                 tenant = {"slug": self.principal.tenant.slug, "name": self.principal.tenant.name}
@@ -337,6 +343,8 @@ class Data:
                 return self._by_id(given["id"])
             case "nodes":
                 return [self._by_id(each) for each in given["ids"]]
+            case name if name in IN_FORCE:
+                return self._in_force(IN_FORCE[name])
             case name if name in ONE:
                 found = self._by_id(given["id"])
                 return found if found and found.type == ONE[name] else None
@@ -355,6 +363,12 @@ class Data:
             case name if name in SHARED_LISTS:
                 return self._page([row for row in self.shared.values() if row.type == SHARED_LISTS[name]], given)
         return self._page(self._all(LISTS[field]), given)
+
+    def _in_force(self, type_: str) -> Object:
+        """The settings of the newest version, or the defaults."""
+        versions = sorted((each.row for each in self._all(type_)), key=lambda row: int(row["number"]))
+        defaults = {each.column: getattr(each.declared, "default", None) for each in DECLARED[type_].columns}
+        return Object(f"Current{type_}", versions[-1] if versions else defaults)
 
     def _used(self) -> Mapping[str, int]:
         shares = sum(len(each) for each in self.shares.values())

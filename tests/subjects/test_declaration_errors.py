@@ -1197,6 +1197,38 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.wings: settings: expected a default, or `| None`: the value until somebody changes it")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", settings=True):
+        wings: int = column()
+
+    return Bird
+
+
+@refused("Bird.code: settings: expected a column that clients can change, and that is not unique")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", settings=True):
+        code: str | None = column(max_length=10, unique=True)
+
+    return Bird
+
+
+@refused("Bird.keeper: settings: expected a column that clients can change, and that is not unique")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", settings=True):
+        keeper: User | None = reference()
+
+    return Bird
+
+
+@refused("Bird.number: every version of settings has this attribute: expected another name")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", settings=True):
+        number: int = column(default=1)
+
+    return Bird
+
+
 @pytest.mark.parametrize("name", ["tenant_id", "ctid", "xmin"])
 def test_a_column_that_every_table_has_is_refused(name: str) -> None:
     body = {"__module__": __name__, "__annotations__": {name: int}, name: column()}

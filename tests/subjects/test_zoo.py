@@ -8,11 +8,12 @@ SUITE = "tests/subjects/zoo/suite.py"
 UPSERTS = "tests/subjects/zoo/upserts.py"
 SEARCHES = "tests/subjects/zoo/searches.py"
 SHARES = "tests/subjects/zoo/shares.py"
+SETTINGS = "tests/subjects/zoo/settings.py"
 RULES = "tests/subjects/zoo/rules.py"
 ISOLATION = "app/isola/testing/isolation"
 VISIBILITY = f"{ISOLATION}/test_visibility.py"
 PARTS = {
-    "declarations": (UPSERTS, SUITE),
+    "declarations": (UPSERTS, SUITE, SETTINGS),
     "searches": (SEARCHES,),
     "shares": (SHARES, RULES),
     "visibility": (VISIBILITY, "-k", "not pair"),

@@ -129,7 +129,7 @@ def _complete(
 
 def _declaration(name: str, declarations: Mapping[str, Declaration]) -> tuple[Declaration | None, str]:
     """The subject that a type or an input belongs to, and its name."""
-    found = re.fullmatch(r"(?:(?:Create|Update|Upsert)(\w+)Input)|(\w+)Filter|(\w+)", name)
+    found = re.fullmatch(r"(?:(?:Change|Create|Update|Upsert)(\w+)Input)|(\w+)Filter|(\w+)", name)
     base = next(filter(None, found.groups())) if found else name
     return declarations.get(base), base
 

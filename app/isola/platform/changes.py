@@ -52,6 +52,7 @@ class Kind(StrEnum):
     PLAN = "plan"
     REVOCATION = "revocation"
     ROLE = "role"
+    SETTINGS = "settings"
     TENANT = "tenant"
     USER = "user"
 

@@ -227,7 +227,7 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
     """The permissions that the queries and mutations of a subject require."""
     declaration = subject.declaration
     yield declaration.permissions["read"]
-    if declaration.mutations or declaration.pairs:
+    if declaration.mutations or declaration.pairs or declaration.settings:
         yield declaration.permissions["write"]
     actions = actions_of(subject)
     if declaration.owner and (declaration.mutations & {"update", "delete"} or any(changes for _, changes in actions)):

@@ -30,9 +30,12 @@ from isola.subjects.declaration import (
     caller,
     field_of,
     folded,
+    now,
+    today,
 )
 from isola.subjects.metadata import MAX_DOCUMENT_BYTES, Visible
 from isola.subjects.search import LANGUAGES, MAX_SEARCHED
+from isola.subjects.settings import CHANGED_BY, EXPECTED_NUMBER, NUMBER, PREVIOUS
 from isola.subjects.table import visible_to
 from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
 from isola.subjects.visibility import VIEWER, deciding, in_sql, refuse_circle
@@ -83,6 +86,7 @@ def check(declaration: Declaration) -> None:
     _check_grouped(declaration)
     _check_shared(declaration)
     _check_searched(declaration)
+    _check_settings(declaration)
     _check_conditions(declaration)
     if declaration.subject.visible is not None and not callable(declaration.subject.visible):
         _refuse(declaration.where, "visible: expected a function of a row and a user")
@@ -182,6 +186,20 @@ def _check_shared(declaration: Declaration) -> None:
             _refuse(member.where, f"shared: {plain} is {field_of(member.name)} in shared rows: expected another name")
 
 
+def _check_settings(declaration: Declaration) -> None:
+    """Check that every setting has a value before anybody has changed it, and that none can be in conflict."""
+    for member in declaration.members.values() if declaration.settings else ():
+        if member.name in {NUMBER, PREVIOUS, CHANGED_BY}:
+            continue
+        declared = member.declared
+        if not isinstance(declared, Column) or not member.is_settable or declared.unique or declared.fixed:
+            _refuse(member.where, "settings: expected a column that clients can change, and that is not unique")
+        if member.annotation.optional is (declared.default is not UNSET):
+            _refuse(member.where, "settings: expected a default, or `| None`: the value until somebody changes it")
+        if callable(declared.default) and declared.default in {now, today}:
+            _refuse(member.where, "settings: expected a default that is the same at any time")
+
+
 def _check_searched(declaration: Declaration) -> None:
     subject = declaration.subject
     if subject.searched_as not in LANGUAGES:
@@ -258,6 +276,8 @@ def _check_name(member: Member) -> None:
         _refuse(member.where, f"every table has a column {member.column} already: expected another name")
     if member.column == VERSION:
         _refuse(member.where, "the inputs of updates and deletions have this field already: expected another name")
+    if member.column == EXPECTED_NUMBER and member.declaration.settings:
+        _refuse(member.where, "the inputs of changes of settings have this field already: expected another name")
     if member.column == KEY and len(member.declaration.upserted_by) > 1:
         expected = "expected another name, or mutations without upsert"
         _refuse(member.where, f"the input of upserts by several keys has this field already: {expected}")

@@ -377,6 +377,8 @@ class Declaration:
     """The column with the moment from which a plan keeps a row for a time."""
     consumed_by: str | None = None
     """The attribute with the customer who uses it."""
+    settings: bool = False
+    """Whether the rows are versions of settings of the tenant: see isola.subjects.settings."""
     own: Mapping[str, Attribute] = field(default_factory=dict)
 
     TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")

@@ -23,6 +23,7 @@ from isola.subjects.declaration import (
     Registry,
 )
 from isola.subjects.metadata import quoted
+from isola.subjects.settings import NUMBER, add_attributes
 from isola.subjects.table import table_of
 from isola.subjects.work import Work
 
@@ -114,6 +115,7 @@ class Subject:
         order: Sequence[str] = ("id",),
         permissions: Mapping[str, str] | None = None,
         feature: str | None = None,
+        settings: bool = False,
     ) -> None:
         """Declare a subject.
 
@@ -125,12 +127,19 @@ class Subject:
         ``mutations`` are the generated mutations. ``order`` is the default order of lists: columns, with a ``-`` before
         those in descending order. ``permissions`` has the names for ``read``, ``write`` and ``manage`` if they are not
         ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan that all fields and mutations of the
-        subject require.
+        subject require. ``settings``: the attributes are settings of the tenant, and each row is a version of all of them;
+        see isola.subjects.settings.
 
         Raises DeclarationError.
         """
         super().__init_subclass__()
         where = f"{cls.__module__}.{cls.__qualname__}"
+        if settings:
+            _refuse_beside_settings(where, mutations, order)
+            add_attributes(cls)
+            plural, listed_as = plural or f"{name}_versions", listed_as or f"{name}_history"
+            order, mutations = (f"-{NUMBER}",), frozenset()
+            permissions = {"write": f"{name}:manage"} | dict(permissions or {})
         plural = plural or f"{name}s"
         if not CLASS.fullmatch(cls.__name__):
             raise DeclarationError(f"{where}: expected a class with a name such as Agent")
@@ -164,6 +173,7 @@ class Subject:
             order=_order(order),
             permissions={kind: f"{name}:{kind}" for kind in PERMISSIONS} | dict(permissions or {}),
             feature=feature,
+            settings=settings,
             own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
         )
         _refuse_attributes(cls)
@@ -325,6 +335,11 @@ def _refuse_mutations(where: str, mutations: AbstractSet[str]) -> None:
         raise DeclarationError(f"{where}: mutations: expected a set of some of {', '.join(sorted(MUTATIONS))}")
     if "upsert" in mutations and not {"create", "update"} <= mutations:
         raise DeclarationError(f"{where}: mutations: upsert: expected create and update as well")
+
+
+def _refuse_beside_settings(where: str, mutations: AbstractSet[str], order: Sequence[str]) -> None:
+    if mutations != MUTATIONS or tuple(order) != ("id",):
+        raise DeclarationError(f"{where}: settings have mutations and an order of their own: expected none")
 
 
 def _refuse_attributes(subject: type[Subject]) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from isola.subjects import Application
-from tests.subjects.zoo.subjects import Animal, Cage, Diary, Food, Notice
+from tests.subjects.zoo.subjects import Animal, Cage, Diary, Food, House, Notice
 
 application = Application(
-    name="zoo", subjects=(Animal, Cage, Food, Diary, Notice), migrations=Path(__file__).parent / "migrations"
+    name="zoo", subjects=(Animal, Cage, Food, Diary, Notice, House), migrations=Path(__file__).parent / "migrations"
 )

@@ -156,3 +156,16 @@ class Notice(Subject, name="notice", prefix="ntc"):
     def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:  # noqa: ARG004  the same for all users
         """Visible to all users, or to none."""
         return row["published"]
+
+
+class House(Subject, name="house", prefix="hse", settings=True):
+    """How the zoo is run."""
+
+    motto: str = column(max_length=20, default='It\'s "wild".')
+    opened: bool = column(default=True)
+    visitors: int = column(default=100, minimum=1, maximum=500)
+    symbol: Class = column(default=Class.FISH)
+    fee: Decimal = column(default=Decimal("2.50"), digits=6, scale=2)
+    hours: JSON = column(default=lambda: {"from": 9}, max_bytes=100)
+    closed: list[date] = column(default=list)
+    until: date | None = column()

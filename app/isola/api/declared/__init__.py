@@ -17,6 +17,7 @@ from isola.api.declared.changes import changes_of
 from isola.api.declared.groups import declare_groups
 from isola.api.declared.making import connection_of, made_class
 from isola.api.declared.mutations import mutations_of
+from isola.api.declared.settings import changes_of_settings, in_force_of
 from isola.api.declared.types import declare_filter, declare_order, declare_type, extend
 from isola.api.fields import by_id, many
 from isola.subjects.declaration import Declaration
@@ -62,16 +63,15 @@ def _fields(subject: type[Subject]) -> Fields:
     by_key = by_id(
         "Null if no object has this id or the caller may not read it.", access=access, feature=declaration.feature
     )
-    queries = strawberry.type(
-        made_class(
-            f"{name}Queries",
-            {
-                declaration.name: (subject | None, by_key),
-                declaration.listed_as: (connection_of(subject) | None, listed),
-            },
-        )
-    )
+    fields = {
+        declaration.name: (subject | None, by_key),
+        declaration.listed_as: (connection_of(subject) | None, listed),
+    }
     made = mutations_of(declaration)
+    if declaration.settings:
+        fields[f"current_{declaration.name}"] = in_force_of(declaration)
+        made |= changes_of_settings(declaration)
+    queries = strawberry.type(made_class(f"{name}Queries", fields))
     mutations = (
         strawberry.type(type(f"{name}Mutations", (), {"__module__": subject_types.__name__, **made})) if made else None
     )

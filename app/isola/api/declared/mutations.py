@@ -54,24 +54,24 @@ def mutations_of(declaration: Declaration) -> dict[str, Any]:
 
 def _create(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
-    input_ = made_input(f"Create{subject.__name__}Input", _settable(declaration, update=False))
+    input_ = made_input(f"Create{subject.__name__}Input", settable(declaration, update=False))
     # If all rows have owners, the caller owns the new row and so can see it.
     made = subject if declaration.owner and not declaration.owner.annotation.optional else perhaps(subject)
     returned = made_payload(f"Create{subject.__name__}Payload", {key: Uuid()}, {declaration.name: (made, one(key))})
 
     async def create(work: Work, actor: Actor, sent: Any) -> Fields:
-        return {key: await operations.create(work, actor, subject, _values(declaration, sent))}
+        return {key: await operations.create(work, actor, subject, values_sent(declaration, sent))}
 
     async def create_all(work: Work, actor: Actor, sent: Any) -> Fields:
-        batch = operations.each(sent.items, partial(_values, declaration))
+        batch = operations.each(sent.items, partial(values_sent, declaration))
         return {"ids": await operations.create_all(work, actor, subject, batch)}
 
     async def locate(work: Work, actor: Actor, sent: Any, rule: str) -> int | None:
-        batch = [_values(declaration, each) for each in sent.items]
+        batch = [values_sent(declaration, each) for each in sent.items]
         return await operations.conflicting(work, actor, subject, batch, rule)
 
     return {
-        **_mutation(
+        **made_mutation(
             f"create_{declaration.name}",
             create,
             input_,
@@ -86,25 +86,25 @@ def _create(declaration: Declaration) -> dict[str, Any]:
 
 def _update(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
-    fields = {"id": (ID, ...), **_expectation(declaration), **_settable(declaration, update=True)}
+    fields = {"id": (ID, ...), **_expectation(declaration), **settable(declaration, update=True)}
     input_ = made_input(f"Update{subject.__name__}Input", fields, "An omitted field keeps its value.")
     selected = {declaration.name: (perhaps(subject), one(key))}
     returned = made_payload(f"Update{subject.__name__}Payload", {key: Uuid()}, selected)
 
     async def update(work: Work, actor: Actor, sent: Any) -> Fields:
         row = decode(sent.id, declaration.prefix, "id")
-        await operations.update(work, actor, subject, row, _values(declaration, sent), _expected(sent))
+        await operations.update(work, actor, subject, row, values_sent(declaration, sent), _expected(sent))
         return {key: row}
 
     async def update_all(work: Work, actor: Actor, sent: Any) -> Fields:
         batch = operations.each(
-            sent.items, lambda one: (decode(one.id, declaration.prefix, "id"), _values(declaration, one))
+            sent.items, lambda one: (decode(one.id, declaration.prefix, "id"), values_sent(declaration, one))
         )
         await operations.update_all(work, actor, subject, batch, [_expected(each) for each in sent.items])
         return {"ids": [row for row, _ in batch]}
 
     return {
-        **_mutation(
+        **made_mutation(
             f"update_{declaration.name}",
             update,
             input_,
@@ -126,7 +126,7 @@ def _upsert(declaration: Declaration) -> dict[str, Any]:
     if len(keys) > 1:
         described = "The unique key that finds the object. Each of its fields needs a value."
         fields[KEY] = (_keys_of(declaration), strawberry.field(description=described))
-    fields |= {**_expectation(declaration, " Also if there is no such object."), **_settable(declaration, update=False)}
+    fields |= {**_expectation(declaration, " Also if there is no such object."), **settable(declaration, update=False)}
     input_ = made_input(
         f"Upsert{subject.__name__}Input",
         fields,
@@ -141,7 +141,7 @@ def _upsert(declaration: Declaration) -> dict[str, Any]:
 
     def item(sent: Any) -> upserts.Item:
         key = getattr(sent, KEY).value if len(keys) > 1 else keys[0]
-        return upserts.Item(key, _values(declaration, sent), _expected(sent))
+        return upserts.Item(key, values_sent(declaration, sent), _expected(sent))
 
     async def upsert(work: Work, actor: Actor, sent: Any) -> Fields:
         row, created = await upserts.upsert(work, actor, subject, item(sent))
@@ -154,7 +154,7 @@ def _upsert(declaration: Declaration) -> dict[str, Any]:
     by = "the same key" if len(keys) > 1 else f"the same {_joined(keys[0])}"
     created = typed_id(declaration.prefix, "created", description="The ids of those that did not exist before.")
     return {
-        **_mutation(
+        **made_mutation(
             f"upsert_{declaration.name}",
             upsert,
             input_,
@@ -206,7 +206,7 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
         return {"ids": rows}
 
     return {
-        **_mutation(
+        **made_mutation(
             f"delete_{declaration.name}",
             remove,
             input_,
@@ -244,7 +244,7 @@ def _bulk(
 
     named = f"{verb}_{declaration.plural}"
     feature = declaration.feature
-    return _mutation(named, resolve, input_, returned, write, description, items, locate, feature=feature)
+    return made_mutation(named, resolve, input_, returned, write, description, items, locate, feature=feature)
 
 
 def _titled(name: str) -> str:
@@ -253,7 +253,7 @@ def _titled(name: str) -> str:
     return camel[0].upper() + camel[1:]
 
 
-def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any, Any]]:
+def settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any, Any]]:
     """The input fields that set columns."""
     fields: dict[str, tuple[Any, Any]] = {}
     for member in declaration.columns:
@@ -285,7 +285,7 @@ def _expected(sent: object) -> datetime | None:
     return moment if isinstance(moment, datetime) else None
 
 
-def _values(declaration: Declaration, input_: object) -> dict[str, Any]:
+def values_sent(declaration: Declaration, input_: object) -> dict[str, Any]:
     """The values that a client gave, by column."""
     values = {}
     for key, value in fields_of(input_).items():
@@ -302,7 +302,7 @@ def _decoded(member: Member, value: Any) -> Any:
     return value
 
 
-def _mutation(
+def made_mutation(
     name: str,
     resolve: Callable[..., Any],
     input_: type,
@@ -356,7 +356,7 @@ def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
 
         relation = f"the {words(member.name)} of one {words(declaration.name)}"
         said = f"Add to {relation}." if verb == "add" else f"Remove from {relation}."
-        made |= _mutation(
+        made |= made_mutation(
             f"{verb}_{declaration.name}_{member.name}",
             resolve,
             input_,
@@ -412,7 +412,7 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
 
     described = action.description or f"{words(action.name).capitalize()} one {words(declaration.name)}."
     named = f"{action.name}_{declaration.name}"
-    return _mutation(
+    return made_mutation(
         named,
         resolve,
         input_,
