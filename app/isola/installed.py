@@ -6,7 +6,19 @@ Raises OperatorError, when it is imported, for an application that does not fit.
 from collections.abc import Mapping, Sequence
 
 from isola.shipped import shipped
-from isola.subjects import audit, organizations, permissions, resources, roles, signing_keys, spans, tiers, users
+from isola.subjects import (
+    audit,
+    branding,
+    flags,
+    organizations,
+    permissions,
+    resources,
+    roles,
+    signing_keys,
+    spans,
+    tiers,
+    users,
+)
 from isola.subjects.applications import BUILT_IN, Application, load
 from isola.subjects.metadata import metadata
 from isola.subjects.subject import Subject
@@ -26,6 +38,8 @@ _OURS = Application(
         spans.Span,
         tiers.Tier,
         tiers.TierCustomer,
+        flags.Flag,
+        branding.Branding,
     ),
     migrations=shipped("migrations") / "tenant",
     routes=(*usage_routes.ROUTES, *tier_routes.ROUTES),

@@ -284,6 +284,8 @@ COMPUTED |= {
     ("Limit", "resetsAt"),
     ("Limit", "used"),
 }
+# Its key has bounds of its own.
+COMPUTED |= {("Query", "flagValues")}
 # Nor is there a tenant below theirs.
 COMPUTED |= {("Viewer", "descendants")}
 _LOGIC = {"and", "or", "not"}

@@ -28,6 +28,7 @@ from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
 from isola.subjects.audit.fields import AuditMutations, AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
 from isola.subjects.federation.fields import FederationMutations, FederationQueries
+from isola.subjects.flags.fields import FlagQueries
 from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
 from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.partnerships.fields import PartnershipMutations, PartnershipQueries
@@ -84,6 +85,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         WebhookQueries,
         UsageQueries,
         TierQueries,
+        FlagQueries,
         MetricsQueries,
         *(part for each in _applications for part in each.queries),
     )

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from isola.identity.api_keys import Mint
+from isola.identity.branding import Brandings
 from isola.identity.choices import SignInChoices
 from isola.identity.federation import Federation
 from isola.identity.invitations import Invitations
@@ -18,6 +19,7 @@ class Services:
     challenges: Challenges
     sessions: Sessions | None = None
     choices: SignInChoices | None = None
+    brandings: Brandings | None = None
     invitations: Invitations | None = None
     share_term: timedelta | None = None
     """After which a share ends, if its end is not given."""

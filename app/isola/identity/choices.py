@@ -11,16 +11,17 @@ from isola.identity.throttle import Throttle
 from isola.identity.visitors import Visitor
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
-from isola.platform.tenants import Status
+from isola.platform.tenants import Status, Tenant
 from isola.settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """``passwords`` are accepted by the whole server or not at all."""
+    """``passwords`` are accepted by the whole server or not at all. ``tenant`` is for isola.identity.branding only."""
 
     passwords: bool
     providers: Sequence[ProviderSettings] = ()
+    tenant: Tenant | None = None
 
 
 class SignInChoices:
@@ -48,4 +49,4 @@ class SignInChoices:
         if tenant is None or tenant.status is not Status.ACTIVE or not visitor.means(tenant, named):
             return self._default
         providers = [each.settings for each in self._providers.values() if each.vouches_for(tenant)]
-        return Choices(self._default.passwords, sorted(providers, key=lambda each: each.name))
+        return Choices(self._default.passwords, sorted(providers, key=lambda each: each.name), tenant)

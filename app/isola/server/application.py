@@ -23,6 +23,7 @@ from isola.database.transactions import Database
 from isola.errors import BadUserInput, OperatorError
 from isola.identity import issuers, openid, passwords as password_file, signing
 from isola.identity.api_keys import KeyVerifier, Mint
+from isola.identity.branding import Brandings
 from isola.identity.choices import SignInChoices
 from isola.identity.descendants import Descendants
 from isola.identity.federation import Federation
@@ -201,6 +202,7 @@ async def application(
                 challenges,
                 sessions,
                 choices,
+                Brandings(directory, tenants, changes, settings.directory_ttl),
                 invitations,
                 settings.share_duration,
                 delivery,

@@ -18,10 +18,12 @@ from isola.identity.authentication import Principal
 from isola.identity.openid import Code
 from isola.identity.sessions import Issued, Password, Proof, Sessions
 from isola.identity.visitors import Visitor
+from isola.platform.tenants import Tenant
 from isola.query.documents import Public
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters
 from isola.subjects import sessions
+from isola.subjects.branding.fields import SignInBranding
 from isola.subjects.permissions import Permission
 from isola.subjects.users import User
 
@@ -151,11 +153,22 @@ class SignInProvider:
     client_id: str = strawberry.field(description="The client id of this server there.")
 
 
-@strawberry.type(directives=[PUBLIC], description="What a tenant accepts for signing in.")
+async def _branding(info: Info, root: strawberry.Parent["SignInChoices"]) -> SignInBranding:
+    if info.context.services.brandings is None:
+        raise Forbidden("sign-in is off")
+    return SignInBranding(**await info.context.services.brandings.of(root.tenant))
+
+
+@strawberry.type(directives=[PUBLIC], description="What a tenant accepts for signing in, and how it presents itself.")
 class SignInChoices:
+    tenant: strawberry.Private[Tenant | None]
     passwords: bool = strawberry.field(description="Whether this server accepts passwords; for development only.")
     providers: list[SignInProvider] = strawberry.field(
         description="The providers that sign in users of the tenant, by name."
+    )
+    branding: SignInBranding = strawberry.field(
+        resolver=_branding,
+        description="The branding of the tenant. A name of no tenant has the same as a tenant without branding.",
     )
 
 
@@ -174,7 +187,7 @@ async def _choices(
     providers = [
         SignInProvider(name=each.name, issuer=each.issuer, client_id=each.client_id) for each in found.providers
     ]
-    return SignInChoices(passwords=found.passwords, providers=providers)
+    return SignInChoices(tenant=found.tenant, passwords=found.passwords, providers=providers)
 
 
 @strawberry.type
