@@ -17,7 +17,7 @@ REVISION = """
 import sqlalchemy as sa
 
 revision = "0006"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade(op):
@@ -29,7 +29,7 @@ ADDED = """
 import sqlalchemy as sa
 
 revision = "0006"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade(op):

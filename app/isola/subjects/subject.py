@@ -127,8 +127,8 @@ class Subject:
         ``mutations`` are the generated mutations. ``order`` is the default order of lists: columns, with a ``-`` before
         those in descending order. ``permissions`` has the names for ``read``, ``write`` and ``manage`` if they are not
         ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan that all fields and mutations of the
-        subject require. ``settings``: the attributes are settings of the tenant, and each row is a version of all of them;
-        see isola.subjects.settings.
+        subject require. ``settings``: the attributes are settings of the tenant, and each row is a version of all of
+        them; see isola.subjects.settings.
 
         Raises DeclarationError.
         """
