@@ -16,7 +16,7 @@ from tests.control.conftest import addresses
 REVISION = """
 import sqlalchemy as sa
 
-revision = "0006"
+revision = "0007"
 down_revision = "0006"
 
 
@@ -28,7 +28,7 @@ def upgrade(op):
 ADDED = """
 import sqlalchemy as sa
 
-revision = "0006"
+revision = "0007"
 down_revision = "0006"
 
 
