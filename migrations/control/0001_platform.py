@@ -85,9 +85,10 @@ def upgrade(op: Operations) -> None:
     federation(op)
     usage(op)
     metrics(op)
+    incidents(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
     functions(op, "usage", "rates", "timeline", "words", "retention")
-    functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics")
+    functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics", "incidents")
     orders(op)
 
 
@@ -806,6 +807,44 @@ def invitations(op: Operations) -> None:
         schema="control",
         postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
     )
+
+
+def incidents(op: Operations) -> None:
+    create_table(
+        op,
+        "incidents",
+        identifier(),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("severity", sa.Text, nullable=False),
+        sa.Column("opened_by", sa.Text, nullable=False),
+        moment("opened_at", default="now()"),
+        moment("closed_at", nullable=True),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity"),
+    )
+    incident = "control.incidents.id"
+    create_table(
+        op,
+        "incident_notes",
+        identifier(),
+        sa.Column("incident_id", sa.Uuid, sa.ForeignKey(incident), nullable=False),
+        sa.Column("text", sa.Text, nullable=False),
+        sa.Column("entries", ARRAY(sa.Uuid), nullable=False),
+        sa.Column("shown", sa.Boolean, nullable=False),
+        sa.Column("noted_by", sa.Text, nullable=False),
+        moment("noted_at", default="now()"),
+        sa.CheckConstraint("length(text) BETWEEN 1 AND 4000", name="text_length"),
+        sa.CheckConstraint("cardinality(entries) <= 100", name="entries"),
+    )
+    op.create_index(None, "incident_notes", ["incident_id", "id"], schema="control")
+    create_table(
+        op,
+        "incident_tenants",
+        tenant(primary_key=True),
+        sa.Column("incident_id", sa.Uuid, sa.ForeignKey(incident), primary_key=True),
+        sa.Column("shown", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    )
+    op.create_index(None, "incident_tenants", ["incident_id"], schema="control")
 
 
 def webhooks(op: Operations) -> None:

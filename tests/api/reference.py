@@ -331,6 +331,7 @@ class Data:
             case (
                 "apiKeys"
                 | "domains"
+                | "incidents"
                 | "blockedTenants"
                 | "partnerDomains"
                 | "remoteOwners"

@@ -16,7 +16,7 @@ class PlatformLogEntry:
     actor: str = strawberry.field(description="staff:<subject>, or operator:<name> for the command line.")
     request: str | None = strawberry.field(description="The X-Request-ID of the request.")
     action: str = strawberry.field(description="subject:action, such as tenant:suspend.")
-    object: str = strawberry.field(description="tenant:<slug> or plan:<name>.")
+    object: str = strawberry.field(description="tenant:<slug>, plan:<name> or incident:<id>.")
     old: JSON | None = strawberry.field(description="The old values.")
     new: JSON | None = strawberry.field(description="The new values.")
 

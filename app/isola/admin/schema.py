@@ -6,6 +6,7 @@ from strawberry.schema.config import StrawberryConfig
 from isola.admin.access import STAFF, undeclared
 from isola.admin.api_keys import ApiKeyMutations, ApiKeyQueries
 from isola.admin.grants import GrantMutations, GrantQueries
+from isola.admin.incidents import IncidentMutations, IncidentQueries
 from isola.admin.orders import OrderMutations, OrderQueries
 from isola.admin.overrides import OverrideMutations, OverrideQueries
 from isola.admin.plans import PlanMutations, PlanQueries
@@ -25,6 +26,7 @@ _ARGUMENTS = {
     "first": "How many items, at most 100.",
     "given": "Whether the tenant has it.",
     "grant": "The id of the access.",
+    "incident": "The id of the incident.",
     "limit": "The limit; null for none.",
     "limits": "The limits of meters.",
     "listed": "Whether tenants that lack a feature are told that this plan has it.",
@@ -43,6 +45,7 @@ _ARGUMENTS = {
     "rates": "The rates.",
     "reason": "The reason, for the tenant's log.",
     "retention": "For how long something is kept.",
+    "severity": "How severe it is.",
     "since": "Only entries from then on.",
     "slug": "The slug of the tenant.",
     "state": "Only orders in this state.",
@@ -56,12 +59,29 @@ _ARGUMENTS = {
 
 
 @strawberry.type(directives=[STAFF])
-class Query(TenantQueries, OrderQueries, PlanQueries, OverrideQueries, ApiKeyQueries, GrantQueries, PlatformLogQueries):
+class Query(
+    TenantQueries,
+    OrderQueries,
+    PlanQueries,
+    OverrideQueries,
+    ApiKeyQueries,
+    GrantQueries,
+    IncidentQueries,
+    PlatformLogQueries,
+):
     pass
 
 
 @strawberry.type(directives=[STAFF])
-class Mutation(TenantMutations, OrderMutations, PlanMutations, OverrideMutations, ApiKeyMutations, GrantMutations):
+class Mutation(
+    TenantMutations,
+    OrderMutations,
+    PlanMutations,
+    OverrideMutations,
+    ApiKeyMutations,
+    GrantMutations,
+    IncidentMutations,
+):
     pass
 
 

@@ -29,6 +29,7 @@ from isola.subjects.audit.fields import AuditMutations, AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
 from isola.subjects.federation.fields import FederationMutations, FederationQueries
 from isola.subjects.flags.fields import FlagQueries
+from isola.subjects.incidents.fields import IncidentQueries
 from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
 from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.partnerships.fields import PartnershipMutations, PartnershipQueries
@@ -87,6 +88,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         TierQueries,
         FlagQueries,
         MetricsQueries,
+        IncidentQueries,
         *(part for each in _applications for part in each.queries),
     )
 )

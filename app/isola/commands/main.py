@@ -16,6 +16,7 @@ from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, exporter, out
 from isola.commands.federation import federation
+from isola.commands.incident import incident_app
 from isola.commands.isolation import isolation
 from isola.commands.metrics import metrics_app
 from isola.commands.new import new
@@ -54,6 +55,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(timeline_app, name="timeline")
 app.add_typer(metrics_app, name="metrics")
 app.add_typer(retention_app, name="retention")
+app.add_typer(incident_app, name="incident")
 app.command()(operate)
 app.command()(adopt)
 app.command()(advise)

@@ -52,6 +52,9 @@ class Action(StrEnum):
     ACCESS_GRANT = "access:grant"
     API_KEY_REVOKE = "api_key:revoke"
     BINDING_KEY_ROTATE = "binding_key:rotate"
+    INCIDENT_CLOSE = "incident:close"
+    INCIDENT_NOTE = "incident:note"
+    INCIDENT_OPEN = "incident:open"
     PLAN_CHANGE = "plan:change"
     PLAN_CREATE = "plan:create"
     PLAN_DELETE = "plan:delete"
@@ -117,8 +120,8 @@ async def note(
 ) -> None:
     """Write an entry to the log, if and when this transaction of the control plane or the owner commits.
 
-    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:<what>``; ``old`` and ``new`` are the changed values,
-    as JSON.
+    ``object`` is ``tenant:<slug>``, ``plan:<name>``, ``incident:<id>`` or ``platform:<what>``; ``old`` and ``new`` are
+    the changed values, as JSON.
     """
     await transaction.value(
         "SELECT isola.audit_platform($1, $2, $3, $4, $5, $6)", actor, request, action.value, object, old, new

@@ -17,6 +17,7 @@ from isola.platform.audit import audit_checkpoints, audit_heads, audit_pending, 
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.idempotency import first_answers
+from isola.platform.incidents import incident_tenants
 from isola.platform.invitations import invitations
 from isola.platform.memberships import memberships
 from isola.platform.migrations import create_home, lock_in_turn, refuse_behind, refuse_strangers
@@ -272,6 +273,7 @@ async def drop(
             reads,
             logged_reads,
             refusals,
+            incident_tenants,
             federation.remote_owners,
             federation.remote_partners,
             federation.remote_tokens,

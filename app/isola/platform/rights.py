@@ -100,6 +100,8 @@ CALLED_BY_MEMBERS = (
     "isola.customer_usage(text, text)",
     "isola.usage()",
     "isola.tenant_metrics(timestamptz, timestamptz)",
+    "isola.incidents()",
+    "isola.incident_notes(uuid)",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
     "isola.claim_answer(bytea, integer, bytea)",
     "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
@@ -457,6 +459,10 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.request_records, control.hourly_members TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.hourly_metrics TO {control};
         GRANT SELECT ON control.hourly_metrics TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE (closed_at) ON control.incidents TO {control};
+        GRANT SELECT, INSERT ON control.incident_notes TO {control};
+        GRANT SELECT, INSERT, UPDATE (shown) ON control.incident_tenants TO {control};
+        GRANT SELECT ON control.incidents, control.incident_notes, control.incident_tenants TO {roles.sharing};
         GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control};
         {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas, roles.audit))}
     """

@@ -64,6 +64,7 @@ UNDEFINED_TABLE = "42P01"
 
 # Tables of the platform whose rows concern more than one tenant, and the directory of tenants.
 BETWEEN_TENANTS = {
+    "incident_tenants",
     "partners",
     "partnership_declines",
     "partnership_offers",
