@@ -107,6 +107,19 @@ class Delivery:
         """A secret that a tenant gave for its connector of a kind and URL, encrypted."""
         return self._sealer.seal(tenant.id, kind, url, secret)
 
+    async def given_secret(self, tenant: caller.Tenant, webhook: UUID) -> str | None:
+        """The secret that a tenant gave for a connector, to compare with what else it gives; None if it has none.
+
+        Raises Unavailable.
+        """
+        target = await webhooks.target(self._control, tenant.id, webhook)
+        if target is None or not target.sealed:
+            return None
+        try:
+            return self._sealer.open(target)
+        except Failure:
+            return None
+
     async def test(self, tenant: caller.Tenant, webhook: UUID) -> str | None:
         """Send a ``ping`` to a tenant's webhook; why that failed, None if it did not.
 

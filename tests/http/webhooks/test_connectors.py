@@ -16,6 +16,8 @@ from tests.http.webhooks.receiver import Received, Receiver, answer, receiving
 from tests.http.webhooks.test_deliveries import TEST, api, let_time_pass, receiver, settings, state
 
 __all__ = ["api", "receiver", "settings"]
+# How events are read from a tenant's home is tested with webhooks, under every strategy.
+once = pytest.mark.parametrize("strategy", ["rls"], indirect=True)
 
 KEY = "phc_0123456789secretkey"
 SLACK_PATH = "/services/T0000/B0000/verysecretpart"
@@ -57,6 +59,7 @@ async def sent(client: Client, count: int) -> list[dict[str, Any]]:
             await asyncio.sleep(0.02)
 
 
+@once
 async def test_a_sink_that_was_down_gets_every_event_once_and_in_order(
     api: Api, alice: Client, receiver: Receiver, owner: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,10 +108,14 @@ async def test_a_sink_that_was_down_gets_every_event_once_and_in_order(
     assert newest["bytes"] == len(receiver.requests[2].body)
 
 
+@once
 async def test_a_message_names_declared_fields_and_escapes_them(alice: Client, receiver: Receiver) -> None:
     made = await slack(alice, receiver, template="*{action}* {id} of {tenant} by a {actorKind}{owner}")
     assert (made["kind"], made["url"]) == ("SLACK", origin(receiver))
     first = await alice.create("confidential")
+    for template in ("{id} verysecretpart", "{secret}"):
+        refused = await alice.ask(UPDATE, {"input": {"webhookId": made["id"], "template": template}})
+        assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.template")
     [received] = await receiver.received(1)
     assert received.path == SLACK_PATH
     assert received.document == {"text": f"*resource:create* {first} of {alice.tenant} by a user"}
@@ -116,6 +123,7 @@ async def test_a_message_names_declared_fields_and_escapes_them(alice: Client, r
     assert alice.tenant in receiver.requests[1].document["text"]
 
 
+@once
 async def test_no_secret_is_in_an_answer_the_log_or_the_database_and_none_goes_to_another_url(
     api: Api, alice: Client, receiver: Receiver, owner: Database, database: Database
 ) -> None:
@@ -160,6 +168,7 @@ async def test_no_secret_is_in_an_answer_the_log_or_the_database_and_none_goes_t
         assert received.document["api_key"] == f"{KEY}2"
 
 
+@once
 async def test_a_redirect_is_not_followed_and_slack_is_disabled_when_it_answers_404(
     alice: Client, receiver: Receiver
 ) -> None:
@@ -179,6 +188,7 @@ async def test_a_redirect_is_not_followed_and_slack_is_disabled_when_it_answers_
         assert (len(receiver.requests), hidden.requests) == (2, [])
 
 
+@once
 async def test_the_last_requests_are_kept_for_the_tenant_alone(
     alice: Client,
     bob: Client,

@@ -54,10 +54,12 @@ async def create(
     return rows[0]["id"], rows[0]["secret_id"]
 
 
-async def update(work: Work, actor: Actor, webhook: UUID, values: Mapping[str, Any], seal: Seal) -> None:
+async def update(
+    work: Work, actor: Actor, webhook: UUID, values: Mapping[str, Any], seal: Seal, secret: str | None = None
+) -> None:
     """Change what ``values`` has: ``key``, ``template``, ``description``, ``events``, ``enabled``, a checked ``url``.
 
-    Raises Forbidden, NotFound, and BadUserInput naming the invalid field.
+    A new template must not contain ``secret``. Raises Forbidden, NotFound, and BadUserInput naming the invalid field.
     """
     _require(actor)
     if not values:
@@ -66,7 +68,7 @@ async def update(work: Work, actor: Actor, webhook: UUID, values: Mapping[str, A
         if value is None:
             raise BadUserInput(f"{name}: expected a value, not null", name)
     found = await _found(work, webhook)
-    new, stored = {**found, **values}, kinds.changed(found, values, seal)
+    new, stored = {**found, **values}, kinds.changed(found, values, seal, secret)
     changed = func.isola.update_webhook(
         webhook,
         literal(stored.url, Text()),

@@ -330,8 +330,11 @@ class WebhookMutations:
         key = decode(values.pop("webhook_id"), PREFIX, "webhookId")
         if values.get("url") is not None:
             values["url"] = _delivery(info).url(values["url"])
+        secret = None
+        if "template" in values:
+            secret = await _delivery(info).given_secret(info.context.context.principal.tenant, key)
         async with info.context.transaction() as work:
-            await webhooks.update(work, info.context.actor, key, values, _seal(info))
+            await webhooks.update(work, info.context.actor, key, values, _seal(info), secret)
             return await payload(UpdateWebhookPayload, info, work, webhook_id=key)
 
     @mutation(

@@ -61,8 +61,8 @@ def slack(url: str, template: str, seal: Seal) -> Sealed:
     return Sealed(origin, seal(WebhookKind.SLACK, origin, url), templates.checked(template, secret=url))
 
 
-def changed(stored: Mapping[str, Any], values: Mapping[str, Any], seal: Seal) -> Sealed:
-    """What a webhook becomes with another ``url``, ``key`` or ``template``.
+def changed(stored: Mapping[str, Any], values: Mapping[str, Any], seal: Seal, secret: str | None) -> Sealed:
+    """What a webhook becomes with another ``url``, ``key`` or ``template``. ``secret`` is the one that it has.
 
     Raises BadUserInput for one that its kind has not, and for a URL of PostHog without a key: whoever may change where
     a key is sent could read it otherwise.
@@ -79,5 +79,5 @@ def changed(stored: Mapping[str, Any], values: Mapping[str, Any], seal: Seal) ->
     if kind is WebhookKind.SLACK and "url" in values:
         return slack(url, template, seal)
     if kind is WebhookKind.SLACK:
-        return Sealed(url, template=templates.checked(template))
+        return Sealed(url, template=templates.checked(template, secret=secret))
     return Sealed(url)
