@@ -39,15 +39,17 @@ class Brandings:
         # Changes are announced by the tenant's id and the name of the settings.
         changes.listen(Kind.SETTINGS, self._cache.invalidate)
 
-    async def of(self, tenant: Tenant | None) -> Values:
-        """The branding of a tenant, by attribute; the defaults for None, and if it cannot be read at the moment."""
-        answer_at = time.monotonic() + TAKES
+    async def of(self, tenant: Tenant | None, asked_at: float) -> Values:
+        """The branding of a tenant, by attribute; the defaults for None, and if it cannot be read at the moment.
+
+        ``asked_at`` is the ``time.monotonic()`` from before the tenant was looked up: that takes longer for some names.
+        """
         try:
             found = settings.defaults(Branding) if tenant is None else await self._find(tenant)
         except Refusal:
             # An error would tell that there is such a tenant.
             found = settings.defaults(Branding)
-        await asyncio.sleep(max(0.0, answer_at - time.monotonic()))
+        await asyncio.sleep(max(0.0, asked_at + TAKES - time.monotonic()))
         return found
 
     async def _find(self, tenant: Tenant) -> Values:

@@ -3,6 +3,7 @@
 ``SignInQueries`` and ``SignInMutations`` are public: they need no credential, or authenticate by one of another kind.
 """
 
+import time
 from typing import Annotated, Any, cast
 
 import strawberry
@@ -156,12 +157,13 @@ class SignInProvider:
 async def _branding(info: Info, root: strawberry.Parent["SignInChoices"]) -> SignInBranding:
     if info.context.services.brandings is None:
         raise Forbidden("sign-in is off")
-    return SignInBranding(**await info.context.services.brandings.of(root.tenant))
+    return SignInBranding(**await info.context.services.brandings.of(root.tenant, root.asked_at))
 
 
 @strawberry.type(directives=[PUBLIC], description="What a tenant accepts for signing in, and how it presents itself.")
 class SignInChoices:
     tenant: strawberry.Private[Tenant | None]
+    asked_at: strawberry.Private[float]
     passwords: bool = strawberry.field(description="Whether this server accepts passwords; for development only.")
     providers: list[SignInProvider] = strawberry.field(
         description="The providers that sign in users of the tenant, by name."
@@ -183,11 +185,12 @@ async def _choices(
 ) -> SignInChoices | None:
     if info.context.services.choices is None:
         raise Forbidden("sign-in is off")
+    asked_at = time.monotonic()
     found = await info.context.services.choices.find(_visitor(info), tenant)
     providers = [
         SignInProvider(name=each.name, issuer=each.issuer, client_id=each.client_id) for each in found.providers
     ]
-    return SignInChoices(tenant=found.tenant, passwords=found.passwords, providers=providers)
+    return SignInChoices(tenant=found.tenant, asked_at=asked_at, passwords=found.passwords, providers=providers)
 
 
 @strawberry.type
