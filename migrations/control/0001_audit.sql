@@ -152,6 +152,12 @@ BEGIN
     IF home = 'control' THEN
         SELECT t.home INTO home FROM control.tenants t WHERE t.id = tenant;
     END IF;
+    -- Nothing is added by a tenant whose storage is full: see 0001_storage.sql.
+    IF before IS NULL AND in_home THEN
+        IF EXISTS (SELECT FROM control.storage s WHERE s.tenant_id = tenant AND s.bytes > s.most) THEN
+            PERFORM isola.quota_keep_storage();
+        END IF;
+    END IF;
     IF names[7] IS NOT NULL THEN
         added := isola.audit_added(changed, names[7], names[8]::text[], before, after);
     END IF;

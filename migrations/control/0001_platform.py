@@ -41,11 +41,11 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 OFFERED = """
 INSERT INTO control.plans
     (name, title, price, currency, period, quotas, limits, rates, features, listed, retention) VALUES
-    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{"executions": 1000}', '{"requests": "10/minute"}',
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3, "storage": 1000000000}', '{"executions": 1000}', '{"requests": "10/minute"}',
      '{}', true, '{"spans": 7, "executions": 7, "log": 7}'),
-    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{"executions": 10000}', '{"requests": "50/minute"}',
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10, "storage": 10000000000}', '{"executions": 10000}', '{"requests": "50/minute"}',
      '{audit-logs,custom-patterns,data-export}', true, '{"spans": 30, "executions": 30, "log": 30}'),
-    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}', '{"executions": 100000}',
+    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50, "storage": 100000000000}', '{"executions": 100000}',
      '{"requests": "200/minute"}',
      '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true,
      '{"spans": 90, "executions": 90, "log": 90}'),
@@ -87,7 +87,7 @@ def upgrade(op: Operations) -> None:
     metrics(op)
     incidents(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
-    functions(op, "usage", "rates", "timeline", "words", "retention")
+    functions(op, "storage", "usage", "rates", "timeline", "words", "retention")
     functions(op, "idempotency", "invitations", "webhooks", "federation", "metrics", "incidents")
     orders(op)
 
@@ -947,6 +947,17 @@ def metrics(op: Operations) -> None:
         length("code", 50),
     )
     op.create_index(None, "request_records", ["tenant_id", "at"], schema="control")
+    create_table(
+        op,
+        "storage",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("most", sa.BigInteger),
+        sa.Column("entries", sa.BigInteger),
+        moment("measured_at", nullable=True),
+        moment("due_at", default="now()"),
+        sa.Column("warned", sa.Integer, nullable=False, server_default=sa.text("0")),
+    )
     op.create_index(None, "request_records", ["at"], schema="control", postgresql_using="brin")
     figures = ("requests", "errors", "users", "fields", "objects", "bytes", "microseconds")
     create_table(
@@ -955,6 +966,7 @@ def metrics(op: Operations) -> None:
         tenant(primary_key=True),
         sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in figures),
+        sa.Column("storage", sa.BigInteger),
     )
     op.create_index(None, "hourly_metrics", ["hour"], schema="control")
     create_table(

@@ -11,6 +11,9 @@ DECLARE
     found bigint;
     used bigint := 0;
 BEGIN
+    IF quota = 'storage' THEN
+        RETURN coalesce((SELECT s.bytes FROM control.storage s WHERE s.tenant_id = quota_used.tenant), 0);
+    END IF;
     FOR counted IN SELECT * FROM control.counted c WHERE c.quota = quota_used.quota LOOP
         EXECUTE format(
             'SELECT count(*) FROM (SELECT FROM %I.%I WHERE %s AND (%s) LIMIT $2) taken',
@@ -112,13 +115,17 @@ BEGIN ATOMIC
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 
--- All quotas, and the limits of the bound tenant; NULL if there is no limit. ``until`` is the end of an override.
-CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint, until timestamptz) LANGUAGE sql STABLE
+-- All quotas, and the limits of the bound tenant; NULL if there is no limit. ``until`` is the end of an override. The use of
+-- storage was measured at ``measured_at``; that of all others is counted when it is asked for.
+CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint, until timestamptz, measured_at timestamptz)
+LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT c.quota, isola.quota_limit(t.id, c.quota, statement_timestamp()), o.ends_at
+    SELECT c.quota, isola.quota_limit(t.id, c.quota, statement_timestamp()), o.ends_at,
+        CASE c.quota WHEN 'storage' THEN s.measured_at END
     FROM control.tenants t
-    CROSS JOIN (SELECT DISTINCT counted.quota FROM control.counted) c
+    CROSS JOIN (SELECT counted.quota FROM control.counted UNION SELECT 'storage') c
+    LEFT JOIN control.storage s ON s.tenant_id = t.id
     LEFT JOIN control.quota_overrides o
         ON o.tenant_id = t.id AND o.quota = c.quota AND o.ends_at > statement_timestamp()
     WHERE t.id = (SELECT isola.bound_tenant());

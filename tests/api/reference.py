@@ -199,7 +199,7 @@ class Data:
                 unlimited = {"name": "unlimited", "title": "Unlimited", "features": sorted(features.known())}
                 return Object("Plan", {**unlimited, "price": None, "currency": None, "period": None})
             case "Plan", "quotas":
-                always: dict[str, object] = {"limit": None, "until": None}
+                always: dict[str, object] = {"limit": None, "until": None, "measuredAt": None}
                 rows = [{**always, "name": name.upper(), "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Plan", "limits":
@@ -373,7 +373,7 @@ class Data:
 
     def _used(self) -> Mapping[str, int]:
         shares = sum(len(each) for each in self.shares.values())
-        return dict(sorted({"api_keys": 0, "domains": 0, "shares": shares, **self.counted}.items()))
+        return dict(sorted({"api_keys": 0, "domains": 0, "shares": shares, "storage": 0, **self.counted}.items()))
 
     def _by_id(self, text: str) -> Object | None:
         found = ID.fullmatch(text)

@@ -53,9 +53,9 @@ async def test_at_first_all_tenants_have_the_plan_that_limits_nothing_and_there_
     }
     assert {plan.name: (plan.price and str(plan.price), plan.quotas, plan.limits) for plan in offered} == {
         "enterprise": (None, {}, {}),
-        "free": ("0 USD/month", {"agents": 3}, {"executions": 1000}),
-        "professional": ("499 USD/month", {"agents": 50}, {"executions": 100_000}),
-        "starter": ("99 USD/month", {"agents": 10}, {"executions": 10_000}),
+        "free": ("0 USD/month", {"agents": 3, "storage": 10**9}, {"executions": 1000}),
+        "professional": ("499 USD/month", {"agents": 50, "storage": 10**11}, {"executions": 100_000}),
+        "starter": ("99 USD/month", {"agents": 10, "storage": 10**10}, {"executions": 10_000}),
     }
 
 

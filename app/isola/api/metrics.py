@@ -28,6 +28,9 @@ class HourlyMetrics:
     objects: BigInt = strawberry.field(description=_OBJECTS)
     bytes: BigInt = strawberry.field(description=_BYTES)
     milliseconds: BigInt = strawberry.field(description=_DURATION)
+    storage: BigInt | None = strawberry.field(
+        description="What the tenant stored when it was last measured in this hour, in bytes; null if it was not."
+    )
 
 
 @strawberry.type(description="The requests in a tenant in a period.", directives=[READ])
@@ -37,7 +40,9 @@ class TenantMetrics:
     objects: BigInt = strawberry.field(description=_OBJECTS)
     bytes: BigInt = strawberry.field(description=_BYTES)
     milliseconds: BigInt = strawberry.field(description=_DURATION)
-    hours: list[HourlyMetrics] = strawberry.field(description="The hours that have requests, in order.")
+    hours: list[HourlyMetrics] = strawberry.field(
+        description="The hours that have requests, or in which the storage was measured, in order."
+    )
 
 
 async def _metrics(
@@ -69,6 +74,7 @@ def _hour(found: Hour) -> HourlyMetrics:
         objects=BigInt(found.objects),
         bytes=BigInt(found.bytes),
         milliseconds=BigInt(_milliseconds(found.microseconds)),
+        storage=None if found.storage is None else BigInt(found.storage),
     )
 
 

@@ -36,7 +36,12 @@ def _is_known(quota: Row) -> ColumnElement[bool]:
 
 own_quotas = Function(
     "isola.quotas",
-    (Column("id", Text, nullable=False), Column("allowed", BigInteger), Column("until", DateTime(timezone=True))),
+    (
+        Column("id", Text, nullable=False),
+        Column("allowed", BigInteger),
+        Column("until", DateTime(timezone=True)),
+        Column("measured_at", DateTime(timezone=True)),
+    ),
     when=_is_known,
 )
 
@@ -81,6 +86,9 @@ class Quota:
         description="When the limit ends that the tenant has instead of the plan's."
     )
     used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
+    measured_at: scalars.DateTime | None = strawberry.field(
+        description="When `used` was measured; null if it is counted now, or was never measured."
+    )
 
 
 own_limits = Function(

@@ -18,3 +18,5 @@ else:
     )
     for _name in QuotaName.__strawberry_definition__.values:
         _name.description = f"The number of {words(_name.name)}."
+        if _name.value == quotas.STORAGE:
+            _name.description = "The bytes of the values in all rows, measured about every hour."

@@ -22,7 +22,9 @@ plan_app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="the plan's name")]
 Quotas = Annotated[
     list[str] | None,
-    typer.Option("--quota", help="a quota such as resources=1000 or resources=none; isola plan list shows all names"),
+    typer.Option(
+        "--quota", help="a quota such as resources=1000, storage=10GB or users=none; isola plan list shows all names"
+    ),
 ]
 Limits = Annotated[
     list[str] | None,
@@ -239,7 +241,13 @@ def parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     """The limits in options such as ``users=3``; None for no limit. Raises typer.BadParameter."""
     from isola.subjects import quotas
 
-    return _parse("--quota", options, quotas.names())
+    return _parse("--quota", [_in_bytes(option) for option in options or ()], quotas.names())
+
+
+def _in_bytes(option: str) -> str:
+    """``storage=1000000000`` for ``storage=1GB``; all others as they are."""
+    found = re.fullmatch(r"storage=([0-9]{1,6})(kB|MB|GB|TB)", option)
+    return option if found is None else f"storage={int(found[1]) * 1000 ** (' kMGT'.index(found[2][0]))}"
 
 
 def parse_limits(options: list[str] | None) -> dict[str, int | None]:

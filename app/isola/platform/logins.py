@@ -14,6 +14,7 @@ the control login        reads and writes the directory
 ``isola_family``         reads the rows of descendants: transactions of their ancestors become it, and only read
 ``isola_words``          no login; runs the triggers that keep the words of searched texts, and nothing else
 ``isola_retention``      no login; runs the functions that delete what plans do not keep, and nothing else
+``isola_storage``        no login; runs the function that measures rows, and nothing else
 =======================  =======================================================================================
 
 ``isola`` stands for ``ISOLA_ROLES``: see app/isola/platform/roles.py.

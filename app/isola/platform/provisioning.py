@@ -34,6 +34,7 @@ from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
 from isola.platform.shares import share_comments, share_notices, share_rules, shares
 from isola.platform.sign_in_log import logged_reads, reads, refusals
+from isola.platform.storage import storage
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
 from isola.platform.webhooks import connector_events, dead_letters, webhooks
@@ -280,6 +281,7 @@ async def drop(
             request_records,
             sessions,
             share_notices,
+            storage,
             sign_outs,
             tenant_blocks,
             tickets,

@@ -78,6 +78,8 @@ hourly_metrics = Table(
     Column("objects", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("microseconds", BigInteger, nullable=False),
+    # The last that was measured in the hour: see isola.platform.storage.
+    Column("storage", BigInteger),
     Index(None, "hour"),
 )
 
@@ -132,7 +134,10 @@ class Sum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The requests of a tenant in one hour. ``users`` and ``fields`` are counted once each."""
+    """The requests of a tenant in one hour. ``users`` and ``fields`` are counted once each.
+
+    ``storage`` is what the tenant stored when it was last measured in that hour, in bytes; None if it was not.
+    """
 
     hour: datetime
     requests: int
@@ -142,10 +147,11 @@ class Hour:
     objects: int
     bytes: int
     microseconds: int
+    storage: int | None
 
 
 _NUMBERS = tuple(field.name for field in fields(Hour) if field.name != "hour")
-_ADDED = [name for name in _NUMBERS if name not in {"users", "fields"}]
+_ADDED = [name for name in _NUMBERS if name not in {"users", "fields", "storage"}]
 
 
 async def store(control: Database, records: Sequence[Record], members: Sequence[Member], sums: Sequence[Sum]) -> None:
@@ -181,7 +187,9 @@ async def forget(control: Database, days: int, most: int = AT_ONCE) -> int:
 
 
 async def own_hours(work: Work, start: datetime, end: datetime) -> Sequence[Hour]:
-    """The hours of the bound tenant that begin from ``start`` until before ``end`` and have requests, in order.
+    """The hours of the bound tenant that begin from ``start`` until before ``end``, in order.
+
+    They have requests, or the storage was measured in them.
 
     Raises BadUserInput.
     """
@@ -285,6 +293,7 @@ _TOTALS = (
         tenants.c.plan,
         *(cast(func.sum(hourly_metrics.c[name]), BigInteger).label(name) for name in _ADDED),
         func.max(hourly_metrics.c.users).label("users"),
+        func.max(hourly_metrics.c.storage).label("storage"),
     )
     .join(tenants, tenants.c.id == hourly_metrics.c.tenant_id)
     .where(*_IN_TIME)

@@ -239,8 +239,9 @@ AS_AUDIT = (
     SEAL,
     *READ_SEALS,
 )
+KEEP_STORAGE = "isola.quota_keep_storage()"
 # Functions that enforce and report quotas.
-AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
+AS_QUOTAS = (*COUNTED_FOR_MEMBERS, KEEP_STORAGE, "isola.quota_keep()", "isola.quota_keep_at_once()")
 CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
@@ -260,6 +261,13 @@ CALLED_BY_RETENTION = (
     "isola.bound_tenant()",
     AUDIT_NOTE,
     AUDIT_HASH,
+)
+# What tells the size of rows.
+AS_STORAGE = ("isola.measure_rows(text, text, uuid, integer)",)
+MEASURE_STORAGE = (
+    "control.take_storage(integer)",
+    "control.keep_storage(uuid, bigint, bigint, double precision)",
+    "isola.quota_limit(uuid, text, timestamptz)",
 )
 # Functions that keep the words of searched texts.
 AS_WORDS = ("isola.keep_words()",)
@@ -302,7 +310,9 @@ def admit_to_platform(addresses: Addresses) -> str:
     owners = ", ".join(
         f"('{function}'::regprocedure, {_literal(role)}::regrole)"
         for role, functions in zip(
-            roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS, AS_RETENTION), strict=True
+            roles.inner,
+            (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS, AS_RETENTION, AS_STORAGE),
+            strict=True,
         )
         for function in functions
     )
@@ -323,7 +333,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {AUDIT_NOTE} TO {roles.sharing};
-        GRANT USAGE ON SCHEMA isola TO {roles.retention};
+        GRANT USAGE ON SCHEMA isola TO {roles.retention}, {roles.storage};
+        GRANT EXECUTE ON FUNCTION {", ".join(AS_STORAGE)} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.storage};
+        GRANT EXECUTE ON FUNCTION {", ".join(MEASURE_STORAGE)} TO {control};
+        GRANT EXECUTE ON FUNCTION {KEEP_STORAGE} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(AS_RETENTION)} TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_RETENTION))} TO {roles.retention};
         GRANT EXECUTE ON FUNCTION {", ".join(READ_SEALS)} TO {tenant}, {roles.members};
@@ -363,6 +377,10 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.retention};
         GRANT SELECT (name, retention) ON control.plans TO {roles.retention};
         GRANT SELECT ON control.kept TO {roles.retention};
+        GRANT SELECT, INSERT, UPDATE ON control.storage TO {control};
+        GRANT SELECT (tenant_id, bytes, measured_at) ON control.storage TO {roles.quotas};
+        GRANT SELECT (tenant_id, bytes, most) ON control.storage TO {roles.audit};
+        GRANT SELECT (id, home) ON control.tenants TO {roles.storage};
         GRANT SELECT, INSERT, DELETE ON control.expiring TO {roles.retention};
         GRANT SELECT, UPDATE (rows) ON control.expiring TO {roles.audit};
         GRANT SELECT, DELETE ON control.audit_seals TO {roles.retention};
@@ -523,7 +541,7 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
     tables declare as shared can be read.
     """
     schema = home.schema
-    entering = [roles.sharing, roles.audit, roles.quotas, roles.sql_functions, roles.retention]
+    entering = [roles.sharing, roles.audit, roles.quotas, roles.sql_functions, roles.retention, roles.storage]
     if kept := _kept(tables):
         entering.append(roles.words)
     return [
@@ -532,6 +550,7 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
         f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(entering)}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
         f"GRANT SELECT, DELETE ON {schema}.audit_entries TO {roles.retention}",
+        *(f"GRANT SELECT ON {schema}.{table} TO {roles.storage}" for table in _measured(tables)),
         # FOR UPDATE needs the right to update some column.
         *(f"GRANT UPDATE (id), DELETE ON {schema}.{table} TO {roles.retention}" for table in _kept_for_a_time(tables)),
         *(
@@ -556,6 +575,11 @@ def withdraw_from_home(strategy: Strategy, home: Home, tables: Sequence[Table], 
 def _watched(home: Home, roles: Roles) -> Sequence[str]:
     """The roles whose rights in a home are those of this module and no others, besides the login."""
     return (*roles.inner, roles.members, roles.sql, roles.family, *([home.role] if home.role else []))
+
+
+def _measured(tables: Iterable[Table]) -> Sequence[str]:
+    """The tables whose rows count for the storage of a tenant."""
+    return [quoted(table.name) for table in tables if "audited" in table.info]
 
 
 def _kept_for_a_time(tables: Iterable[Table]) -> Sequence[str]:
@@ -709,6 +733,7 @@ async def shut(
     if families:
         required += [(addresses.roles.family, table.name, "SELECT", "") for table in family_policies.tables()]
     required += [(addresses.roles.words, table, right, "") for table in _kept(tables) for right in ("INSERT", "DELETE")]
+    required += [(addresses.roles.storage, table.name, "SELECT", "") for table in tables if "audited" in table.info]
     required += [(addresses.roles.retention, audit_entries.name, right, "") for right in ("SELECT", "DELETE")]
     required += [
         (addresses.roles.retention, table, right, column)

@@ -59,9 +59,22 @@ class Roles:
         return f"{self.prefix}_retention"
 
     @property
+    def storage(self) -> str:
+        return f"{self.prefix}_storage"
+
+    @property
     def inner(self) -> tuple[str, ...]:
         """Roles without a login that functions run as. No tenant's transaction may become one of them."""
-        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions, self.words, self.retention)
+        return (
+            self.sharing,
+            self.audit,
+            self.quotas,
+            self.watchdog,
+            self.sql_functions,
+            self.words,
+            self.retention,
+            self.storage,
+        )
 
     @classmethod
     async def of(cls, transaction: Transaction) -> Self:

@@ -54,6 +54,7 @@ from isola.platform.retention import retaining
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.span_verification import verifying
+from isola.platform.storage import measuring
 from isola.platform.watchdog import watching
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
@@ -275,6 +276,7 @@ async def _upkeep(background: Database, visiting: Database) -> AsyncIterator[Non
         sealing(background),
         verifying(background, visiting),
         retaining(background, visiting),
+        measuring(background, visiting),
     ):
         yield
 

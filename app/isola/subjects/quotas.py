@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from isola.installed import metadata
 from isola.subjects.metadata import Counted
 
-OF_PLATFORM = ("api_keys", "domains", "shares")
-"""The quotas counted in the platform's own tables: see migrations/control/0001_platform.py."""
+STORAGE = "storage"
+"""The quota of bytes, which are measured from time to time: see isola.platform.storage."""
+OF_PLATFORM = ("api_keys", "domains", "shares", STORAGE)
+"""The quotas counted in the platform's own tables, see migrations/control/0001_platform.py, and that of storage."""
 
 
 def names() -> Sequence[str]:

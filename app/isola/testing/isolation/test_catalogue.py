@@ -298,7 +298,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
                OR a.grantee::regrole::text <> ALL (ARRAY[
                    $2, r.nspname, 'isola_audit', 'isola_family', 'isola_retention', 'isola_sharing',
-                   'isola_sql_functions', 'isola_words'
+                   'isola_sql_functions', 'isola_storage', 'isola_words'
                ]))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
@@ -418,6 +418,7 @@ async def test_security_definer_functions_run_as_roles_with_minimal_rights(owner
               WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
               WHEN p.proname = 'end_sessions' THEN 'isola_watchdog'
               WHEN p.proname = 'keep_words' THEN 'isola_words'
+              WHEN p.proname = 'measure_rows' THEN 'isola_storage'
               WHEN p.oid = ANY ($2::text[]::regprocedure[]) THEN 'isola_retention'
               WHEN p.oid = ANY ($1::text[]::regprocedure[]) THEN 'isola_sql_functions'
               ELSE 'isola_sharing'
