@@ -30,6 +30,7 @@ FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
 INVITATIONS = "tests/http/test_invitations.py"
 FAMILY_SHARES = "app/isola/testing/isolation/families/test_shares.py"
+STORAGE = "app/isola/testing/isolation/test_storage.py"
 RETENTION = "app/isola/testing/isolation/test_retention.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
@@ -1885,6 +1886,20 @@ ANSWERS = (
         BOTH,
         rewritten("isola.cut_log(bigint)", "> delivered THEN interval '30 days'", "> delivered THEN interval '0'"),
         (RETENTION,),
+    ),
+    Sql(
+        "storage without a limit",
+        "that nothing is added over the quota of storage",
+        BOTH,
+        rewritten("isola.quota_keep_storage()", "s.bytes > allowed", "false"),
+        (STORAGE,),
+    ),
+    Sql(
+        "storage without the last row of each page",
+        "that all rows are measured",
+        BOTH,
+        rewritten("isola.measure_rows(text, text, uuid, integer)", "<= $2", "< $2"),
+        (STORAGE,),
     ),
     Sql(
         "first answers in reach of tenants",
