@@ -41,11 +41,14 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 OFFERED = """
 INSERT INTO control.plans
     (name, title, price, currency, period, quotas, limits, rates, features, listed, retention) VALUES
-    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3, "storage": 1000000000}', '{"executions": 1000}', '{"requests": "10/minute"}',
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3, "storage": 1000000000}',
+     '{"executions": 1000}', '{"requests": "10/minute"}',
      '{}', true, '{"spans": 7, "executions": 7, "log": 7}'),
-    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10, "storage": 10000000000}', '{"executions": 10000}', '{"requests": "50/minute"}',
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10, "storage": 10000000000}',
+     '{"executions": 10000}', '{"requests": "50/minute"}',
      '{audit-logs,custom-patterns,data-export}', true, '{"spans": 30, "executions": 30, "log": 30}'),
-    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50, "storage": 100000000000}', '{"executions": 100000}',
+    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50, "storage": 100000000000}',
+     '{"executions": 100000}',
      '{"requests": "200/minute"}',
      '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true,
      '{"spans": 90, "executions": 90, "log": 90}'),
