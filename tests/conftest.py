@@ -1,9 +1,9 @@
 """Fixtures of all tests, and which of the tests ``make test`` runs.
 
 With TEST_IN_TURN set, tests of what is the same under every strategy run under one of them each, chosen by their names:
-those of HTTP, of crashes, of the doctor and of declarations. Tests of sharing and of families run under two of the four
-pairs of placements. Without it, all run under all: ``make test ALL=1``, and ``make isolation``. With the value
-``everything``, all tests run under one strategy each, or two pairs.
+all but those of isolation and of reads. Tests of sharing and of families run under two of the four pairs of placements.
+Without it, all run under all: ``make test ALL=1``, and ``make isolation``. With the value ``others``, all tests run
+under one strategy each, or two pairs: those that the former leaves out.
 """
 
 import os
@@ -18,7 +18,16 @@ from isola.testing.fixtures import TRIED
 pytest_plugins = ["isola.testing.fixtures"]
 
 ROOT = Path(__file__).parents[1]
-UNDER_ONE_STRATEGY = ("tests/http", "tests/faults", "tests/doctor", "tests/subjects/zoo")
+UNDER_ONE_STRATEGY = (
+    "tests/control",
+    "tests/database",
+    "tests/doctor",
+    "tests/faults",
+    "tests/http",
+    "tests/identity",
+    "tests/subjects",
+    "tests/workers",
+)
 UNDER_TWO_PAIRS = ("app/isola/testing/isolation/sharing", "app/isola/testing/isolation/families")
 
 
@@ -35,12 +44,12 @@ def _is_its_turn(item: pytest.Item) -> bool:
     # All cases of a test have the same number.
     number = crc32(item.nodeid.partition("[")[0].encode())
     strategy, pair = parameters.get("strategy"), parameters.get("placements", parameters.get("placed_above"))
-    everything = os.environ["TEST_IN_TURN"] == "everything"
-    if strategy in TRIED and (everything or _is_in(item, UNDER_ONE_STRATEGY)):
-        return bool(TRIED[number % len(TRIED)] == strategy)
+    others = os.environ["TEST_IN_TURN"] == "others"
+    if strategy in TRIED and (others or _is_in(item, UNDER_ONE_STRATEGY)):
+        return bool(TRIED[(number + others) % len(TRIED)] == strategy)
     if isinstance(pair, tuple) and set(pair) <= set(TRIED) and _is_in(item, UNDER_TWO_PAIRS):
         # The two that have one strategy on both sides, or the two others.
-        return (number % 2 == 0) == bool(pair[0] == pair[1])
+        return (number % 2 == others) == bool(pair[0] == pair[1])
     return True
 
 
