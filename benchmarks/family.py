@@ -132,7 +132,7 @@ class Place:
         async with self.owner.unbound() as work:
             homes = await work.texts("SELECT DISTINCT home FROM control.tenants")
             await work.script("; ".join(f"ANALYZE {home}.resources, {home}.users" for home in homes))
-            await work.script("ANALYZE control.shares, control.partners, control.tenants")
+            await work.script("ANALYZE control.shares, control.partners, control.tenants, received.resources")
 
 
 @asynccontextmanager

@@ -107,6 +107,7 @@ async def share(
             user,
             keys,
         )
+        await work.value("SELECT isola.copy_all($1, 'resource')", tenant.id)
         if flood == "ended":
             await connection.execute(END, tenant.id, partner.id)
             await partnerships.establish(work, [(tenant.id, partner.id)])

@@ -117,9 +117,23 @@ DECLARE
     news jsonb[];
     in_home boolean := home <> 'control';
     expired boolean := false;
+    written uuid[];
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
+    END IF;
+    -- Also if no column changed that the log has.
+    IF in_home AND before IS NOT NULL
+        AND pg_advisory_xact_lock_shared(isola.share_rules_lock(isola.current_tenant_id(), names[0])) IS NOT NULL
+    THEN
+        written := ARRAY(SELECT (o ->> 'id')::uuid FROM unnest(before) o);
+        IF EXISTS (
+            SELECT FROM control.shares s
+            WHERE s.row_id = ANY (written) AND s.owner_id = isola.current_tenant_id() AND s.subject = names[0]
+              AND s.revoked_at IS NULL
+        ) THEN
+            PERFORM isola.copy_written(names[0], written);
+        END IF;
     END IF;
     IF before IS NULL THEN
         SELECT array_agg(names[0] || ':create'), array_agg(concat(names[2], n ->> names[3], names[4], n ->> names[5])),

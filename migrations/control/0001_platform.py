@@ -71,7 +71,7 @@ def upgrade(op: Operations) -> None:
     functions(op, "binding", "hierarchy")
     partnerships(op)
     shares(op)
-    functions(op, "family_shares", "sharing", "share_rules", "share_comments", "families")
+    functions(op, "family_shares", "sharing", "share_rules", "share_comments", "received_rows", "families")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
@@ -529,6 +529,7 @@ def shares(op: Operations) -> None:
     )
     for columns in (["share_id", "by_owner", "id"], ["owner_id"], ["grantee_id"]):
         op.create_index(None, "share_comments", columns, schema="control")
+    create_table(op, "disabled_users", tenant(primary_key=True), sa.Column("user_id", sa.Uuid, primary_key=True))
     create_table(
         op,
         "share_notices",

@@ -40,7 +40,7 @@ from isola.platform import (
     usage,
     webhooks,
 )
-from isola.subjects import audit, meters, search
+from isola.subjects import history
 from isola.testing.fixtures import TRIED, Copy
 from isola_strategies import registry as strategies
 from isola_strategies.base import Capability
@@ -54,6 +54,7 @@ CONTROL = [
     partnerships.partnership_declines,
     partnerships.partnership_offers,
     partnerships.tenant_blocks,
+    shares.disabled_users,
     shares.shares,
     shares.share_comments,
     shares.share_notices,
@@ -132,7 +133,7 @@ async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *diff
     tables = [strategy.shape(table, shaped) for table in domain.sorted_tables]
     guards = [statement for table in tables for statement in strategy.guard(table.name)]
     for table in domain.sorted_tables:
-        guards += [*audit.triggers(table), *search.triggers(table), *meters.triggers(table)]
+        guards += history.triggers_of(table)
     await migrations.prepare(owner, blank.where)
     async with owner.unbound() as transaction:
         await transaction.script("CREATE SCHEMA replayed; SET LOCAL search_path TO replayed")

@@ -29,6 +29,7 @@ CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
 FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
 INVITATIONS = "tests/http/test_invitations.py"
+COPIES = "app/isola/testing/isolation/sharing/test_copies.py"
 FAMILY_SHARES = "app/isola/testing/isolation/families/test_shares.py"
 STORAGE = "app/isola/testing/isolation/test_storage.py"
 RETENTION = "app/isola/testing/isolation/test_retention.py"
@@ -66,6 +67,11 @@ def rewritten_view(view: str, old: str, new: str) -> str:
     """Replace text in the definition of a view, as PostgreSQL prints it. Fails if the text is not in it."""
     created = f"CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS "
     return _replaced(f"'{created}' || pg_get_viewdef('{view}'::regclass)", view, old, new)
+
+
+def received(only: str) -> str:
+    """Let recipients read the copies of resources that satisfy this condition."""
+    return f"ALTER POLICY received ON received.resources USING ({only})"
 
 
 def _replaced(definition: str, name: str, old: str, new: str) -> str:
@@ -663,6 +669,74 @@ SHARES = (
             "(SELECT max(o.granted_by::text)::uuid FROM control.shares o WHERE o.owner_id = s.owner_id) AS sharer",
         ),
         (LISTED,),
+    ),
+    Sql(
+        "copies received by all tenants",
+        "the grantee of a copy",
+        BOTH,
+        received("partnership_id = ANY ((SELECT isola.received_partnerships())::uuid[])"),
+        (CATALOGUE, COPIES),
+    ),
+    Sql(
+        "copies received after a partnership",
+        "that the partnership of a copy is compared when it is read",
+        BOTH,
+        received("grantee_id = (SELECT isola.bound_tenant())"),
+        (CONSENT, ENDING),
+    ),
+    Sql(
+        "copies received from suspended owners",
+        "that the owner of a copy is active",
+        BOTH,
+        rewritten("isola.received_partnerships()", "control.sharers t", "control.tenants t"),
+        (ENDING,),
+    ),
+    Sql(
+        "copies of disabled users",
+        "that copies of what disabled users shared are hidden",
+        BOTH,
+        rewritten("isola.note_disabled()", "VALUES (tenant, OLD.id)", "SELECT tenant, OLD.id WHERE false"),
+        (COPIES,),
+    ),
+    Sql(
+        "copies that stay as they were",
+        "that a written row is copied again",
+        BOTH,
+        rewritten(
+            "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
+            "PERFORM isola.copy_written(names[0], written)",
+            "NULL",
+        ),
+        (COPIES,),
+    ),
+    Sql(
+        "copies of more than is granted",
+        "that a copy has only what its share grants",
+        BOTH,
+        rewritten(
+            "isola.copy_received(uuid, text, uuid[])",
+            "CASE WHEN %L = ANY (s.fields) THEN r.%I END', each.name, each.name)",
+            "r.%I', each.name)",
+        ),
+        (SHARING, COPIES),
+    ),
+    Sql(
+        "copies of ended shares",
+        "that a copy goes with its share",
+        BOTH,
+        "DROP TRIGGER copy_update ON control.shares",
+        (ENDING, COPIES),
+    ),
+    Sql(
+        "copies of a row that is being written",
+        "that a row is not shared while it is written",
+        BOTH,
+        rewritten(
+            "isola.share(text, uuid, text, text[], timestamptz, text, text)",
+            "PERFORM pg_advisory_xact_lock(isola.share_rules_lock(owner, of_subject));",
+            "",
+        ),
+        (COPIES,),
     ),
     Sql(
         "shares read as another subject",

@@ -21,7 +21,7 @@ from isola.database import failures
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
-from isola.platform import family_policies, logins, protection, registry, rights, visibility
+from isola.platform import family_policies, logins, protection, received, registry, rights, visibility
 from isola.platform.collation import refuse_unsorted
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
@@ -323,6 +323,7 @@ async def _prepare(transaction: Transaction, addresses: logins.Addresses) -> Non
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
     await registry.fill(transaction, {name: str(each) for name, each in newest_of_all().items()})
     await transaction.script(rights.admit_to_platform(addresses))
+    await received.keep(transaction, addresses)
 
 
 async def _differences(owner: Database, addresses: logins.Addresses) -> Sequence[str]:
@@ -529,6 +530,7 @@ async def migrate(
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(work())
+    await received.fill(owner, behind.keys() - failed.keys(), failed)
     return Report(len(placed), head("control"), behind, failed, shut)
 
 

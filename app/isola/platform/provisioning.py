@@ -32,7 +32,7 @@ from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.request_records import hourly_members, hourly_metrics, request_records
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
-from isola.platform.shares import share_comments, share_notices, share_rules, shares
+from isola.platform.shares import disabled_users, share_comments, share_notices, share_rules, shares
 from isola.platform.sign_in_log import logged_reads, reads, refusals
 from isola.platform.storage import storage
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
@@ -250,6 +250,7 @@ async def drop(
             audit_heads,
             audit_pending,
             audit_seals,
+            disabled_users,
             domains,
             first_answers,
             hourly_members,

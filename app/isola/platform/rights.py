@@ -54,6 +54,8 @@ CALLED_BY_MEMBERS = (
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
     "isola.shared_rows(text, uuid)",
+    "isola.received_partnerships()",
+    "isola.receives_of_parent(text)",
     "isola.descendants()",
     "isola.domains()",
     "isola.add_domain(text)",
@@ -130,6 +132,8 @@ COUNTED_FOR_MEMBERS = (
 )
 # What compares rows with the conditions of rules that share them.
 MATCHING = ("isola.matches(jsonb, jsonb)", "isola.compared(text, text, text)")
+COPY_WRITTEN = "isola.copy_written(text, uuid[])"
+COPY_ALL = "isola.copy_all(uuid, text)"
 KEEP_SHARE_RULES = "isola.keep_share_rules(text, jsonb[], jsonb[])"
 # What counts the use of meters.
 CONSUME_ROWS = "isola.consume_rows()"
@@ -170,6 +174,13 @@ AS_SHARING = (
     "isola.may_comment(uuid)",
     "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text, text)",
     KEEP_SHARE_RULES,
+    COPY_WRITTEN,
+    COPY_ALL,
+    "isola.copy_received(uuid, text, uuid[])",
+    "isola.copy_shares()",
+    "isola.copy_names()",
+    "isola.copies_ended()",
+    "isola.note_disabled()",
     CONSUME_ROWS,
     "isola.shareable_rows(uuid, text, uuid, uuid[])",
     "isola.note_shared_by_rule(control.share_rules, bigint, bigint)",
@@ -300,6 +311,7 @@ CALLED_BY_AUDIT = (
     "isola.audit_added(oid, text, text[], jsonb[], jsonb[])",
     "isola.share_rules_lock(uuid, text)",
     KEEP_SHARE_RULES,
+    COPY_WRITTEN,
 )
 
 
@@ -432,7 +444,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (
             id, owner_id, grantee_id, partnership_id, subject, expires_at, revoked_at, lapsed
         ) ON control.shares TO {control};
-        GRANT SELECT (owner_id, grantee_id, subject, row_id) ON control.shares TO {roles.audit};
+        GRANT SELECT (owner_id, grantee_id, subject, row_id, revoked_at) ON control.shares TO {roles.audit};
+        GRANT SELECT, INSERT, DELETE ON control.disabled_users TO {roles.sharing};
+        GRANT SELECT ON control.disabled_users TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {COPY_ALL} TO CURRENT_USER;
+        GRANT USAGE ON SCHEMA received TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(IDS_OF_CHILDREN)} TO {control}, {roles.sharing}, {roles.audit};
         GRANT UPDATE (lapsed) ON control.shares TO {control};
         GRANT UPDATE (last_used_at) ON control.api_keys TO {control};

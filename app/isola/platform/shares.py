@@ -136,6 +136,14 @@ share_rules = Table(
     Index(None, "owner_id", "subject", postgresql_where=text("ended_at IS NULL")),
 )
 
+# The users who are disabled or deleted: what they shared is hidden. See migrations/control/0001_received_rows.sql.
+disabled_users = Table(
+    "disabled_users",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+)
+
 # What users of the owner and of the grantee of a share say about it: see migrations/control/0001_share_comments.sql.
 share_comments = Table(
     "share_comments",

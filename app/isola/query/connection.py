@@ -1,8 +1,9 @@
 """The SQL of a connection: one page of rows, with only the selected fields."""
 
 import itertools
+import operator
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
@@ -99,6 +100,15 @@ class _Writer:
         scan, conditions = self.writer.scan(self.source, self.row)
         return Source(scan, scan, conditions + self._conditions(scan))
 
+    def _alternatives(self) -> "Sequence[Source]":
+        """All rows of the connection, of which only one source has any: copies of rows, or else the rows themselves."""
+        every = self._all()
+        copied = self.writer.copies(self.source) if isinstance(self.source, Function) else None
+        if copied is None:
+            return [every]
+        scan, is_uncopied = copied
+        return [Source(scan, scan, [not_(is_uncopied), *self._conditions(scan)]), every.where(is_uncopied)]
+
     def _sources(self, after: Keys | None, most: ColumnElement[int]) -> "Sequence[Source]":
         """The rows that satisfy the filter, of which only one source has any.
 
@@ -108,7 +118,7 @@ class _Writer:
         if page.condition is not None:
             return self._filtered(page.condition)
         if not isinstance(source, Function) or source.page is None or self.selected.field.join:
-            return [self._all()]
+            return self._alternatives()
         usual = self.writer.model.entities[self.selected.node].order
         keys = [key for key in after or () if key is not None]
         if page.backward or page.order != usual or len(keys) < len(after or ()):
@@ -129,10 +139,12 @@ class _Writer:
 
     def _led(self, condition: Condition) -> "Sequence[Source]":
         """The same, without what an index leads to."""
-        every = self._all()
         if self.page.leading is None or not self._is_table:
             narrowed = self.page.leading is None
-            return [every.where(self._tests(every.scan, narrowed=narrowed).write(condition))]
+            return [
+                each.where(self._tests(each.scan, narrowed=narrowed).write(condition)) for each in self._alternatives()
+            ]
+        every = self._all()
         if self._is_searched:
             rows, is_few = self._found
             tested = self._tests(every.scan, probing=True).write(condition)
@@ -462,18 +474,24 @@ class _Writer:
     def _cursor(self, keys: ColumnElement[bytes]) -> ColumnElement[str]:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))
 
-    def _satisfying(self) -> "Source":
+    def _satisfying(self, every: "Source | None" = None) -> "Source":
         """All rows that satisfy the filter, regardless of the page."""
-        every, condition = self._all(), self.page.condition
+        every, condition = every or self._all(), self.page.condition
         if condition is None:
             return every
         narrowed = self.page.leading is None or self.page.narrowing is not None
         return every.where(self._tests(every.scan, narrowed=narrowed).write(condition))
 
     def _count(self) -> ColumnElement[int]:
-        every = self._satisfying()
-        counted = select_(func.count()).select_from(every.scan).where(*every.conditions)
-        number = counted.correlate_except(every.scan).scalar_subquery()
+        numbers = [
+            select_(func.count())
+            .select_from(each.scan)
+            .where(*each.conditions)
+            .correlate_except(each.scan)
+            .scalar_subquery()
+            for each in map(self._satisfying, self._alternatives())
+        ]
+        number: ColumnElement[int] = reduce(operator.add, numbers)
         return number if self.family is None else OfEach(number, self.family, "+")
 
     def _more(self, name: str) -> Json:

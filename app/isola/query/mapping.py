@@ -66,6 +66,10 @@ class Function:
     """Whether it returns records, whose column types each call must specify."""
     when: Callable[[Row], ColumnElement[bool]] | None = None
     """The condition on its rows; all are read by default."""
+    copies: str | None = None
+    """A view with copies of the same rows. Conditions and orders reach the indexes behind it."""
+    uncopied: str | None = None
+    """Takes the subject and returns whether the function returns other rows than the copies: then it is read."""
     share: str | None = None
     """The column with the id of the share that grants the row, if other tenants share the rows: reads of them are
     counted."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     BindParameter,
     Boolean,
     ClauseElement,
+    Column,
     ColumnElement,
     FromClause,
     Integer,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     literal_column,
@@ -201,10 +203,7 @@ class Writer:
             case _ if self.family is not None:
                 raise BadUserInput("scope: with DESCENDANTS, expected only fields of tenants' own tables", "scope")
             case View():
-                self._scans += 1
-                schema, name = source.name.split(".")
-                columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public method copies one
-                view = table(name, *columns, schema=schema).alias(f"{name}_{self._scans}")
+                view = self._view(source.name, source.columns)
                 return view, [] if source.when is None else [source.when(view.c)]
             case _:
                 arguments = [row[argument] for argument in source.arguments] if row is not None else []
@@ -212,6 +211,23 @@ class Writer:
                     arguments.insert(0, literal_column(f"'{source.subject}'", Text()))
                 rows = self.call(source, source.name, arguments)
                 return rows, [] if source.when is None else [source.when(rows.c)]
+
+    def _view(self, qualified: str, columns: Sequence[Column[Any]]) -> FromClause:
+        schema, name = qualified.split(".")
+        # The declared columns belong to the declaration; each scan needs its own copies.
+        own = [column._copy() for column in columns]  # noqa: SLF001  no public method copies one
+        return table(name, *own, schema=schema).alias(self.name_of_scan(name))
+
+    def copies(self, source: Function) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """A scan of the copies of a function's rows, and whether the function returns other rows; None without copies.
+
+        PostgreSQL evaluates the condition once, before it reads either.
+        """
+        if source.copies is None or source.uncopied is None or self.family is not None:
+            return None
+        *schema, name = source.uncopied.split(".")
+        others = Call[Any](name, literal_column(f"'{source.subject}'", Text()), packagenames=tuple(schema))
+        return self._view(source.copies, source.columns), select(cast(others, Boolean)).scalar_subquery()
 
     def name_of_scan(self, of: str) -> str:
         self._scans += 1

@@ -423,6 +423,11 @@ class Declaration:
     def times(self) -> Sequence[str]:
         return self.TIMES if "update" in self.mutations else self.TIMES[:1]
 
+    @property
+    def received(self) -> str | None:
+        """The view of what others share of it; None if a visibility rule decides for each of its rows."""
+        return f"isola.received_{self.name}" if self.shared and self.subject.visible is None else None
+
     @cached_property
     def ordered_by(self) -> Sequence[str]:
         """The columns that rows can be ordered by: each has an index."""

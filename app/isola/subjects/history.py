@@ -349,9 +349,15 @@ def _altered(declared: Column[Any], made: Column[Any]) -> Iterator[MigrateOperat
         yield ops.AlterColumnOp(made.table.name, made.name, **{"existing_type": made.type, **changes})
 
 
+def triggers_of(table: Table) -> Sequence[str]:
+    """The statements that create all triggers of a table."""
+    own: Sequence[str] = table.info.get("triggers", ())
+    return [*audit.triggers(table), *search.triggers(table), *meters.triggers(table), *own]
+
+
 def _declared_triggers(tables: Any) -> Iterator[tuple[tuple[str, str], str]]:
     for table in tables:
-        for text in (*audit.triggers(table), *search.triggers(table), *meters.triggers(table)):
+        for text in triggers_of(table):
             matched = _TRIGGER.match(text)
             if matched:
                 yield (matched[3], matched[2]), text

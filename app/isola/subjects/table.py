@@ -96,6 +96,7 @@ def table_of(declaration: Declaration) -> Table:
         table.info["consumed_by"] = declaration.column_of(declaration.consumed_by)
     if subject.shared:
         table.info["shared_columns"] = declaration.shared
+        table.info["shared_order"] = [name for name in declaration.ordered_by if name in declaration.shared]
     if subject.visible is not None:
         table.info["visible"] = visible_to(subject.visible)
     if subject.searched:

@@ -85,7 +85,17 @@ def shared_rows(subject: type[Subject], *arguments: str) -> Function:
     shared = [SqlColumn(name, _returned(table.c[name].type)) for name in declaration.shared]
     granted: SqlColumn[Any] = SqlColumn(_GRANTED, ARRAY(Text), nullable=False)
     columns = (*shared, granted, *_FACTS.values())
-    return Function("isola.shared_rows", columns, arguments, subject=declaration.name, typed=True, share="id")
+    copies = None if arguments else declaration.received
+    return Function(
+        "isola.shared_rows",
+        columns,
+        arguments,
+        subject=declaration.name,
+        typed=True,
+        copies=copies,
+        uncopied="isola.receives_of_parent" if copies else None,
+        share="id",
+    )
 
 
 def _returned(type_: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -18,4 +18,6 @@ CROSS JOIN LATERAL (SELECT * FROM rls.resources WHERE tenant_id = owner.id ORDER
 CROSS JOIN control.subjects shared
 WHERE shared.name = 'resource';
 
+SELECT isola.copy_all(id, 'resource') FROM pairs;
+
 DROP TABLE pairs;

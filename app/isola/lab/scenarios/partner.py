@@ -103,5 +103,7 @@ async def _grant(population: Population, partners: Sequence[Resident], owners: i
             grantees,
             resources.info["shared_columns"],
         )
+        for each_owner in owning:
+            await work.value("SELECT isola.copy_all($1, 'resource')", each_owner)
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
-        await work.script("ANALYZE control.shares, control.partners")
+        await work.script("ANALYZE control.shares, control.partners, received.resources")

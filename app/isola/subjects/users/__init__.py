@@ -62,6 +62,15 @@ class User(
 
 
 users = User.table
+# What a disabled or deleted user shared is hidden: see migrations/control/0001_received_rows.sql.
+users.info["triggers"] = (
+    (
+        "CREATE TRIGGER disabled_update AFTER UPDATE OF id, disabled_at ON users FOR EACH ROW "
+        "WHEN (OLD.disabled_at IS DISTINCT FROM NEW.disabled_at OR OLD.id <> NEW.id) "
+        "EXECUTE FUNCTION isola.note_disabled()"
+    ),
+    "CREATE TRIGGER disabled_delete AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION isola.note_disabled()",
+)
 
 KNOWN = select(users.c.id).where(users.c.subject == bindparam("known"))
 SEEN = (

@@ -9,15 +9,16 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.installed import metadata
-from isola.platform import family_policies, rights
+from isola.platform import family_policies, received, rights
 from isola.platform.roles import Roles
-from isola.platform.shares import shares as share_table
+from isola.platform.shares import disabled_users, shares as share_table
 from isola.platform.tenants import Tenant
 from isola.platform.visibility import POLICY, STATISTICS
 from isola.subjects import visibility
 from isola.subjects.audit import READABLE, audit_entries, audit_log, audit_visibility, masked
 from isola.subjects.search import words_of
 from isola.subjects.shares import own_shares
+from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
@@ -245,6 +246,7 @@ async def test_no_trigger_but_those_of_the_log_and_of_words_and_no_rule_stands_b
     expected += [f"{home}.{table} isola.keep_words" for home in homes for table in searched for _ in range(2)]
     consuming = [name for name, table in metadata.tables.items() if "consumes" in table.info]
     expected += [f"{home}.{table} isola.consume_rows" for home in homes for table in consuming]
+    expected += [f"{home}.{users.name} isola.note_disabled" for home in homes for _ in range(2)]
     assert sorted(await offenders(owner, triggers, homes)) == sorted(expected)
     rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
     assert await offenders(owner, rules, homes) == []
@@ -340,10 +342,10 @@ async def test_the_schema_public_is_empty(owner: Database) -> None:
     assert await offenders(owner, sql) == []
 
 
-async def test_outside_of_homes_tenant_traffic_reads_the_shares_of_its_own_rows_alone(
+async def test_outside_of_homes_tenant_traffic_reads_its_own_shares_and_what_it_receives_alone(
     owner: Database, copy: Copy
 ) -> None:
-    """By a view: it cannot name the table. Not whether a recipient exists."""
+    """By views: it cannot name the tables. Not whether a recipient exists."""
     readers = [copy.where.tenant_login, "isola_members"]
     columns = """
         SELECT DISTINCT format('%s.%s %s', c.relname, a.attname, has_table_privilege(
@@ -351,12 +353,18 @@ async def test_outside_of_homes_tenant_traffic_reads_the_shares_of_its_own_rows_
         ) OR has_any_column_privilege(r.rolname, c.oid, 'INSERT, UPDATE, REFERENCES'))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
         JOIN pg_roles r ON r.rolname = ANY ($1)
-        WHERE n.nspname IN ('control', 'isola') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0
+        WHERE n.nspname IN ('control', 'isola', 'received') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0
           AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')
     """
     read = {column.name for column in share_table.columns} - {"grantee_id"}
     expected = {f"shares.{name} f" for name in read} | {f"own_shares.{column.name} f" for column in own_shares.columns}
-    assert set(await offenders(owner, columns, readers)) == expected
+    expected |= {f"disabled_users.{column.name} f" for column in disabled_users.columns}
+    copied = """
+        SELECT format('%s.%s f', relname, attname) FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0
+        WHERE relnamespace = 'received'::regnamespace AND relkind = 'r'
+           OR relnamespace = 'isola'::regnamespace AND relname LIKE 'received%' AND relkind = 'v'
+    """
+    assert set(await offenders(owner, columns, readers)) == expected | set(await offenders(owner, copied))
     policies = """
         SELECT DISTINCT qual FROM pg_policies
         WHERE tablename = 'shares' AND roles && $1::text[]::name[] AND cmd = 'SELECT'
@@ -365,6 +373,14 @@ async def test_outside_of_homes_tenant_traffic_reads_the_shares_of_its_own_rows_
     assert " ".join(rule.split()).startswith("((owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND (")
     rows = "SELECT relname FROM pg_class WHERE relnamespace = 'control'::regnamespace AND relrowsecurity"
     assert await offenders(owner, rows) == ["shares"]
+    of_copies = """
+        SELECT format('%s %s', c.relrowsecurity, string_agg(p.cmd || ' ' || split_part(p.qual, ' AND ', 1), ','))
+        FROM pg_class c LEFT JOIN pg_policies p ON p.schemaname = 'received' AND p.tablename = c.relname
+            AND p.roles && $1::text[]::name[]
+        WHERE c.relnamespace = 'received'::regnamespace AND c.relkind = 'r' GROUP BY c.oid
+    """
+    own = "t SELECT ((grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant))"
+    assert set(await offenders(owner, of_copies, readers)) == {own}
 
 
 async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> None:
@@ -432,14 +448,14 @@ async def test_functions_that_set_the_tenant_require_a_bound_transaction(owner: 
 
     isola.entered() does, in functions for SQL sessions. isola.proved_tenant_id() then returns no tenant, and so do
     functions that only read the log. Two read nothing but the declarations of subjects. isola.family() asks
-    isola.family_list().
+    isola.family_list(). isola.copy_all() is for who owns the database and binds no tenant.
     """
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
           AND p.proname <> ALL (ARRAY[
               'bound_tenant', 'proved_tenant_id', 'proof', 'proof_of', 'audit_platform', 'end_sessions', 'seal',
-                  'open_subjects', 'shared_of', 'family'
+                  'open_subjects', 'shared_of', 'family', 'copy_all'
           ])
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.((bound|proved)_tenant|entered\\()'
@@ -506,7 +522,10 @@ async def test_a_tenants_role_can_use_only_its_own_schema_and_common_functions(
               AND (has_table_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                    OR has_any_column_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
         """
-        assert set(await offenders(owner, read, home.role, home.schema)) == {"control.shares", "isola.own_shares"}
+        views = {f"isola.received_{table.info['audited'].subject}" for table in received.tables()}
+        copies = {f"received.{table.name}" for table in received.tables()}
+        others = {"control.shares", "isola.own_shares", "control.disabled_users"}
+        assert set(await offenders(owner, read, home.role, home.schema)) == others | views | copies
 
 
 async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants_own(

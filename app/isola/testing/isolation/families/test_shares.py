@@ -12,7 +12,7 @@ from isola.platform.sign_in_log import SignInLog
 from isola.subjects.permissions import Role
 from isola.testing.consent import end_partnerships, make_partners
 from isola.testing.isolation.families.conftest import FAMILIES, Household
-from isola.testing.isolation.sharing.reading import LISTED
+from isola.testing.isolation.sharing.reading import all_shared
 from isola.testing.oracles.canary import Canary, Row, log
 from isola.testing.patience import PATIENCE
 from isola.testing.printed import in_plan, plans_of
@@ -270,7 +270,7 @@ async def test_sql_in_a_child_finds_neither_the_parent_nor_the_share(database: D
     ours = (await shared(household)).removeprefix("shr_")
     child, parent = household.child, household.parent
     async with database.transaction(child.tenant, about=child.about) as work, plans_of(work) as printed:
-        [row] = await work._connection.fetch(LISTED)
+        [row] = await all_shared(work)
         [one] = await work._connection.fetch("SELECT * FROM isola.share_received($1)", row["share_id"])
         assert (one["id"], one["owner_slug"], row["owner_slug"], row["owner_name"]) == (
             row["share_id"],

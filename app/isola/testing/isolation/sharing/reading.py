@@ -39,11 +39,21 @@ LISTED = f"SELECT * FROM {row_of('NULL')}"
 async def shared(work: Transaction, share: UUID) -> Sequence[Row]:
     """The resource of a share; checks that the list of all shared resources has the same."""
     alone = [dict(row) for row in await work._connection.fetch(SHARED_RESOURCE, share)]
-    listed = [dict(row) for row in await work._connection.fetch(LISTED)]
     assert alone == [
-        {name: row[name] for name in (*COLUMNS, "granted_fields")} for row in listed if row["share_id"] == share
+        {name: row[name] for name in (*COLUMNS, "granted_fields")}
+        for row in await all_shared(work)
+        if row["share_id"] == share
     ]
     return alone
+
+
+async def all_shared(work: Transaction) -> Sequence[Row]:
+    """The resources of all received shares; checks that the copies are the same, but for those of a parent's shares."""
+    rows = await work._connection.fetch(LISTED)
+    copies = await work._connection.fetch("SELECT * FROM isola.received_resource")
+    live = [[*row.values()] for row in rows if row["owner_slug"] is not None]
+    assert sorted(([*row.values()] for row in copies), key=str) == sorted(live, key=str)
+    return [dict(row) for row in rows]
 
 
 async def received(work: Transaction) -> Sequence[Row]:

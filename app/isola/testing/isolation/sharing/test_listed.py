@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +18,7 @@ from isola.subjects.spans import Span, Visibility
 from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import SHARING, Grant, actor, end_partnership, partner_up
-from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, row_of, shared
+from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, all_shared, row_of, shared
 from isola.testing.oracles.canary import Canary, Row
 from isola.testing.patience import PATIENCE
 from isola.testing.printed import in_plan, plans_of
@@ -29,7 +30,7 @@ SPANS = f"SELECT title, share_id FROM isola.shared_rows('span') AS s (title text
 async def listed(database: Database, canary: Canary) -> Sequence[Row]:
     """The resources shared with a tenant, ordered by their owners; checks that the tenant is bound again afterwards."""
     async with database.transaction(canary.tenant, about=canary.about) as work:
-        rows = [dict(row) for row in await work._connection.fetch(f"{LISTED} ORDER BY owner_slug")]
+        rows = sorted(await all_shared(work), key=itemgetter("owner_slug"))
         assert await work.value("SELECT isola.proved_tenant_id()") == canary.tenant.id
         assert await work.value("SELECT isola.current_user_id()") == canary.rows["users"]["id"]
         return rows
@@ -60,7 +61,7 @@ async def test_no_plan_that_injected_sql_prints_has_the_id_of_an_owner(
 ) -> None:
     await grant()
     async with database.transaction(partner.tenant, about=partner.about) as work, plans_of(work) as printed:
-        assert len(await work._connection.fetch(LISTED)) == 1
+        assert len(await all_shared(work)) == 1
     text = "".join(printed)
     assert ":constvalue" in text
     assert in_plan(sharer.tenant.id.bytes) not in text

@@ -31,7 +31,7 @@ from isola.testing.isolation.sharing.conftest import (
     end_partnership,
     partner_up,
 )
-from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, received
+from isola.testing.isolation.sharing.reading import OF_SHARE, all_shared, received
 from isola.testing.oracles.canary import Canary, Row, log
 from isola.testing.waiting import until_someone_waits
 
@@ -92,7 +92,7 @@ def new(canary: Canary, *names: str, kind: str | None = "wanted", size: int = 0)
 async def names(database: Database, partner: Canary) -> list[str]:
     """The names of the resources that a partner reads. They are those of the shares in its list."""
     async with database.transaction(partner.tenant) as work:
-        rows = [dict(row) for row in await work._connection.fetch(LISTED)]
+        rows = await all_shared(work)
         assert {row["share_id"] for row in rows} == {row["id"] for row in await received(work)}
         return sorted(row["name"] for row in rows)
 
@@ -159,7 +159,7 @@ async def test_after_random_writes_the_partner_reads_what_a_recount_finds(
     assert await names(database, partner) == sorted(large | others)
     # Each once, by the older of the rules.
     async with database.transaction(partner.tenant) as work:
-        granted = {row["name"]: len(row["granted_fields"]) for row in await work._connection.fetch(LISTED)}
+        granted = {row["name"]: len(row["granted_fields"]) for row in await all_shared(work)}
     assert {name for name, fields in granted.items() if fields == 1} == large
 
 
@@ -195,7 +195,7 @@ async def test_a_share_of_the_row_itself_counts_before_a_rule_and_neither_ends_t
 async def _shares(database: Database, partner: Canary) -> dict[UUID, int]:
     """What a partner receives: shares, and how many fields each grants."""
     async with database.transaction(partner.tenant) as work:
-        return {row["share_id"]: len(row["granted_fields"]) for row in await work._connection.fetch(LISTED)}
+        return {row["share_id"]: len(row["granted_fields"]) for row in await all_shared(work)}
 
 
 @ONE_PARTNER
