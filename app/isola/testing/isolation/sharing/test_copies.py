@@ -6,7 +6,7 @@ All other tests of sharing compare them with the rows too: see ``all_shared``.
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, insert, update
 
@@ -96,14 +96,21 @@ async def test_a_copy_goes_with_its_share(
 
 
 async def test_a_row_that_is_written_while_it_is_shared_is_copied_as_it_is_afterwards(
-    database: Database, copy: Copy, owner: Database, sharer: Canary, partner: Canary, grant: Grant
+    database: Database, copy: Copy, owner: Database, sharer: Canary, partner: Canary
 ) -> None:
+    async def by_sql() -> UUID:
+        """A server locks the row before."""
+        sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
+        async with database.transaction(sharer.tenant, about=sharer.about) as work:
+            made: UUID = await work.value(sql, sharer.rows["resources"]["id"], partner.tenant.slug)
+            return made
+
     async with (
         await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as another,
         another.transaction(sharer.tenant, about=sharer.about) as work,
     ):
         await work.execute(update(table).values(name="first"))
-        sharing = asyncio.ensure_future(grant())
+        sharing = asyncio.ensure_future(by_sql())
         await until_someone_waits(owner)
     share = await sharing
     [row] = await received(database, partner)
