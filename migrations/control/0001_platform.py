@@ -232,6 +232,7 @@ def plans(op: Operations) -> None:
         "expiring",
         sa.Column("transaction", sa.Text, primary_key=True),
         sa.Column("rows", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        length("transaction", 20),
         prefixes=["UNLOGGED"],
     )
     create_table(
@@ -529,6 +530,21 @@ def shares(op: Operations) -> None:
     )
     for columns in (["share_id", "by_owner", "id"], ["owner_id"], ["grantee_id"]):
         op.create_index(None, "share_comments", columns, schema="control")
+    create_table(
+        op,
+        "received_shares",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("partnership_id", sa.Uuid, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("row_id", sa.Uuid, nullable=False),
+        sa.Column("rule_id", sa.Uuid),
+        sa.Column("granted_by", sa.Uuid),
+        moment("expires_at", nullable=True),
+    )
+    for columns in (["row_id"], ["owner_id"], ["grantee_id"]):
+        op.create_index(None, "received_shares", columns, schema="control")
     create_table(op, "disabled_users", tenant(primary_key=True), sa.Column("user_id", sa.Uuid, primary_key=True))
     create_table(
         op,

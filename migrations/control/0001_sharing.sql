@@ -125,8 +125,6 @@ DECLARE
     owned boolean := isola.may_read(owner, of_subject, of_row);
     granted text[] := isola.granted_columns(of_subject, chosen);
 BEGIN
-    -- Nobody writes the row until its copy is committed: see 0001_received_rows.sql.
-    PERFORM pg_advisory_xact_lock(isola.share_rules_lock(owner, of_subject));
     SELECT p.partner_id, p.id INTO partner, partnership FROM control.partners p JOIN control.sharers t ON t.id = p.partner_id
     WHERE p.tenant_id = owner AND p.partner_id = (SELECT id FROM control.tenants WHERE slug = grantee AND status <> 'deleted');
     IF NOT owned OR partner IS NULL THEN
@@ -167,7 +165,6 @@ BEGIN
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id)
       AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.live_shares l WHERE l.id = s.id))
       AND s.rule_id IS NULL;
-    PERFORM pg_advisory_xact_lock(isola.share_rules_lock(isola.bound_tenant(), of_subject));
     granted := isola.granted_columns(of_subject, chosen);
     IF of_subject IS NOT NULL AND chosen IS NOT NULL AND granted IS NULL THEN
         refused := 'fields';

@@ -8,6 +8,10 @@ down_revision = "0006"
 
 def upgrade(op: Operations) -> None:
     op.execute(
+        "CREATE TRIGGER disabled_insert AFTER INSERT ON users FOR EACH ROW WHEN (NEW.disabled_at IS NOT NULL) "
+        "EXECUTE FUNCTION isola.note_disabled()"
+    )
+    op.execute(
         "CREATE TRIGGER disabled_update AFTER UPDATE OF id, disabled_at ON users FOR EACH ROW "
         "WHEN (OLD.disabled_at IS DISTINCT FROM NEW.disabled_at OR OLD.id <> NEW.id) "
         "EXECUTE FUNCTION isola.note_disabled()"

@@ -55,6 +55,7 @@ CONTROL = [
     partnerships.partnership_offers,
     partnerships.tenant_blocks,
     shares.disabled_users,
+    shares.received_shares,
     shares.shares,
     shares.share_comments,
     shares.share_notices,

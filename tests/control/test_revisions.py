@@ -8,16 +8,18 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import migrations, provisioning
+from isola.subjects.applications import BUILT_IN
 from isola.subjects.metadata import Counted, metadata
 from isola.testing.fixtures import Copy
 from isola_strategies import registry
 from tests.control.conftest import addresses
 
+NEWEST = migrations.newest(BUILT_IN)
 REVISION = """
 import sqlalchemy as sa
 
-revision = "0007"
-down_revision = "0006"
+revision = "next"
+down_revision = "{newest}"
 
 
 def upgrade(op):
@@ -28,8 +30,8 @@ def upgrade(op):
 ADDED = """
 import sqlalchemy as sa
 
-revision = "0007"
-down_revision = "0006"
+revision = "next"
+down_revision = "{newest}"
 
 
 def upgrade(op):
@@ -40,7 +42,8 @@ AS_CONSTRUCT = r"""resources = sa.table("resources", sa.column("label"), sa.colu
     op.execute(sa.update(resources).values(label=sa.literal("at 12:30, ") + resources.c.name + sa.literal("\\")))"""
 FORCED = """
     SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE relname = 'resources' AND nspname <> 'control' AND NOT (relrowsecurity AND relforcerowsecurity)
+    WHERE relname = 'resources' AND nspname NOT IN ('control', 'received')
+      AND NOT (relrowsecurity AND relforcerowsecurity)
 """
 
 
@@ -76,7 +79,7 @@ async def test_policies_of_visibility_rules_are_kept_unless_a_revision_touches_t
             if missing:
                 await work.script("DROP POLICY visible_rows ON rls.spans")
         statement = f"op.add_column('{table}', sa.Column('label', sa.Text(), nullable=True))"
-        (history / "0005_label.py").write_text(ADDED.format(statement=statement))
+        (history / "next_label.py").write_text(ADDED.format(newest=NEWEST, statement=statement))
         migrations.clear_caches()
         assert (await migrations.migrate(owner, strategies, where)).failed == {}
         async with owner.unbound() as work:
@@ -103,7 +106,7 @@ async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
                 async with database.transaction(tenant) as work:
                     await work.value("INSERT INTO users (subject, name) VALUES ('ada', 'Ada')")
                     await work.value("INSERT INTO resources (name, owner_id) SELECT $1, id FROM users", tenant.slug)
-            (history / "0005_label.py").write_text(REVISION.format(statement=statement))
+            (history / "next_label.py").write_text(REVISION.format(newest=NEWEST, statement=statement))
             migrations.clear_caches()
             assert (await migrations.migrate(owner, strategies, where)).failed == {}
             for tenant in tenants:
@@ -120,8 +123,10 @@ async def test_a_statement_restricted_by_policies_fails_and_changes_nothing(hist
     strategies = registry.load(where.tenant_login)
     async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
         await migrations.migrate(owner, strategies, where)
-        (history / "0005_hidden.py").write_text(
-            REVISION.format(statement=f'op.execute("{hidden}")\n    op.execute("SELECT pg_temp.hidden()")')
+        (history / "next_hidden.py").write_text(
+            REVISION.format(
+                newest=NEWEST, statement=f'op.execute("{hidden}")\n    op.execute("SELECT pg_temp.hidden()")'
+            )
         )
         migrations.clear_caches()
         report = await migrations.migrate(owner, strategies, where)

@@ -795,8 +795,8 @@ READING = (
         "the conditions of totalCount",
         BOTH,
         "app/isola/query/connection.py",
-        "select_(func.count()).select_from(every.scan).where(*every.conditions)",
-        "select_(func.count()).select_from(every.scan)",
+        "            .where(*each.conditions)\n",
+        "",
         (CONNECTIONS,),
     ),
     Patch(

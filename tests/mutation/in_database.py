@@ -674,7 +674,7 @@ SHARES = (
         "copies received by all tenants",
         "the grantee of a copy",
         BOTH,
-        received("partnership_id = ANY ((SELECT isola.received_partnerships())::uuid[])"),
+        received("true"),
         (CATALOGUE, COPIES),
     ),
     Sql(
@@ -683,6 +683,16 @@ SHARES = (
         BOTH,
         received("grantee_id = (SELECT isola.bound_tenant())"),
         (CONSENT, ENDING),
+    ),
+    Sql(
+        "copies received without their shares",
+        "that a copy is shown only as long as its share is current",
+        BOTH,
+        received(
+            "grantee_id = (SELECT isola.bound_tenant()) "
+            "AND partnership_id = ANY ((SELECT isola.received_partnerships())::uuid[])"
+        ),
+        (ENDING, COPIES),
     ),
     Sql(
         "copies received from suspended owners",
@@ -695,7 +705,7 @@ SHARES = (
         "copies of disabled users",
         "that copies of what disabled users shared are hidden",
         BOTH,
-        rewritten("isola.note_disabled()", "VALUES (tenant, OLD.id)", "SELECT tenant, OLD.id WHERE false"),
+        rewritten("isola.note_disabled()", "VALUES (tenant, NEW.id)", "SELECT tenant, NEW.id WHERE false"),
         (COPIES,),
     ),
     Sql(
@@ -726,17 +736,6 @@ SHARES = (
         BOTH,
         "DROP TRIGGER copy_update ON control.shares",
         (ENDING, COPIES),
-    ),
-    Sql(
-        "copies of a row that is being written",
-        "that a row is not shared while it is written",
-        BOTH,
-        rewritten(
-            "isola.share(text, uuid, text, text[], timestamptz, text, text)",
-            "PERFORM pg_advisory_xact_lock(isola.share_rules_lock(owner, of_subject));",
-            "",
-        ),
-        (COPIES,),
     ),
     Sql(
         "shares read as another subject",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 override_app = typer.Typer(
     no_args_is_help=True, help="Give single tenants other limits, rates, features and retention than their plans."
 )
+
+
+class OverrideKind(StrEnum):
+    """The kinds of overrides, without an import of the platform."""
+
+    QUOTA = "quota"
+    METER = "meter"
+    FEATURE = "feature"
+    RATE = "rate"
+    RETENTION = "retention"
+
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 Until = Annotated[
@@ -104,7 +116,12 @@ def list_(slug: Slug, *, as_json: JsonOption = False) -> None:
 
 @override_app.command()
 def remove(
-    slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota, meter, rate, feature or what is kept")]
+    slug: Slug,
+    name: Annotated[str, typer.Argument(help="the name of the quota, meter, rate, feature or what is kept")],
+    *,
+    kind: Annotated[
+        OverrideKind | None, typer.Option("--kind", help="where overrides of several kinds have the name")
+    ] = None,
 ) -> None:
     """End an override of a tenant: what its plan says applies again. Data that exceeds its limit stays."""
     from isola.platform import overrides, platform_log, provisioning
@@ -112,7 +129,8 @@ def remove(
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenant = await provisioning.named(control, slug)
-            await overrides.remove(control, platform_log.operator(), tenant, name)
+            of_kind = None if kind is None else overrides.Kind(kind.value)
+            await overrides.remove(control, platform_log.operator(), tenant, name, of_kind)
         typer.echo(f"tenant {slug} has what its plan says of {name}")
 
     act(run)

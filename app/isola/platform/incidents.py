@@ -219,11 +219,12 @@ async def _add(work: Transaction, by: Author, key: UUID, step: Step) -> dict[str
     elif step.entries:
         raise BadUserInput("text: expected a note, since there are entries", "text")
     for slugs, shown in ((sorted({*step.tenants} - {*step.show_to}), False), (sorted({*step.show_to}), True)):
+        field = "showTo" if shown else "tenants"
         if len(slugs) > MAX_TENANTS:
-            raise BadUserInput(f"tenants: expected at most {MAX_TENANTS}", "tenants")
+            raise BadUserInput(f"{field}: expected at most {MAX_TENANTS}", field)
         for slug in slugs:
             concerned = insert(incident_tenants).values(
-                tenant_id=await _named(work, slug), incident_id=key, shown=shown
+                tenant_id=await _named(work, slug, field), incident_id=key, shown=shown
             )
             changed = {"shown": incident_tenants.c.shown | concerned.excluded.shown}
             await work.execute(
@@ -236,11 +237,11 @@ async def _add(work: Transaction, by: Author, key: UUID, step: Step) -> dict[str
     return facts
 
 
-async def _named(work: Transaction, slug: str) -> UUID:
+async def _named(work: Transaction, slug: str, field: str) -> UUID:
     live = select(tenants.c.id).where(tenants.c.slug == slug, tenants.c.status != Status.DELETED)
     key: UUID | None = await work.scalar(live) if SLUG.fullmatch(slug) else None
     if key is None:
-        raise NotFound("there is no such tenant", "tenants", value=slug)
+        raise NotFound("there is no such tenant", field, value=slug)
     return key
 
 

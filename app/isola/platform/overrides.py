@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Database, Transaction
-from isola.errors import BadUserInput, NotFound
+from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import changes, plans, platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.rates import MAX_NAME as MAX_RATE, Rate
@@ -196,16 +196,22 @@ async def put(
 
 
 async def remove(control: Database, by: Author, tenant: Tenant, name: str, kind: Kind | None = None) -> None:
-    """End an override: what the plan says applies. Without a ``kind``, all of the name. Raises NotFound."""
+    """End an override: what the plan says applies.
+
+    Raises NotFound, and Conflict without a ``kind`` for a name that overrides of several kinds have.
+    """
     kinds = Kind if kind is None else (kind,)
     async with control.unbound() as transaction:
         await _lock(transaction, tenant)
         found = [each for of in kinds if (each := await _found(transaction, tenant, of, name)) is not None]
         if not found:
             raise NotFound("the tenant has no such override", value=name)
-        for before in found:
-            await transaction.execute(delete(_TABLES[before.kind][0]).where(*_own(tenant, before.kind, name)))
-            await _note(transaction, by, tenant, Action.TENANT_END_OVERRIDE, before, None)
+        if len(found) > 1:
+            several = ", ".join(each.kind for each in found)
+            raise Conflict(f"the tenant has overrides of several kinds with this name: expected one of {several}")
+        [before] = found
+        await transaction.execute(delete(_TABLES[before.kind][0]).where(*_own(tenant, before.kind, name)))
+        await _note(transaction, by, tenant, Action.TENANT_END_OVERRIDE, before, None)
     await plans.recount(control, tenant)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import commits, federation, leases, overrides, plans, platform_log, usage
+from isola.platform import commits, federation, leases, overrides, plans, platform_log, received, usage
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_checkpoints, audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -32,7 +32,7 @@ from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.request_records import hourly_members, hourly_metrics, request_records
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
-from isola.platform.shares import disabled_users, share_comments, share_notices, share_rules, shares
+from isola.platform.shares import disabled_users, received_shares, share_comments, share_notices, share_rules, shares
 from isola.platform.sign_in_log import logged_reads, reads, refusals
 from isola.platform.storage import storage
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
@@ -233,12 +233,14 @@ async def drop(
         for table, other in (
             (share_comments, share_comments.c.grantee_id),
             (shares, shares.c.grantee_id),
+            (received_shares, received_shares.c.grantee_id),
             (share_rules, share_rules.c.grantee_id),
             (partners, partners.c.partner_id),
             (partnership_declines, partnership_declines.c.offerer_id),
         ):
             own = table.c.owner_id if "owner_id" in table.c else table.c.tenant_id
             await transaction.execute(delete(table).where(or_(own == tenant.id, other == tenant.id)))
+        await received.erase(transaction, tenant.id)
         # For tenants that offered it a partnership or blocked it nothing changes: they never learnt whether it existed.
         for column in (partnership_offers.c.partner_id, tenant_blocks.c.blocked_id):
             nobody = {column.name: func.gen_random_uuid()}

@@ -7,16 +7,15 @@ from the homes of the owners. See migrations/control/0001_received_rows.sql.
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column, Table
-from sqlalchemy.dialects import postgresql
 
 from isola.database.transactions import Database, Transaction
 from isola.installed import metadata as domain
 from isola.platform.logins import Addresses, quote
-from isola.subjects.metadata import Audited, quoted
+from isola.subjects.metadata import DIALECT, Audited, quoted
 
-_DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not annotate it
 # Of a table whose rows are not all copied yet.
 _UNFILLED = "unfilled "
 # What each copy has of its share: columns of the table, with the names that the view gives them.
@@ -34,37 +33,38 @@ _TABLE = """
 CREATE TABLE received.{name} (
     share_id uuid PRIMARY KEY,
     owner_id uuid NOT NULL, grantee_id uuid NOT NULL, partnership_id uuid NOT NULL,
-    row_id uuid NOT NULL, rule_id uuid, granted_by uuid,
     owner_slug text NOT NULL, owner_name text NOT NULL,
     granted_at timestamptz NOT NULL, expires_at timestamptz, note text, access text NOT NULL,
     granted_fields text[] NOT NULL, {columns}
 );
-CREATE INDEX ON received.{name} (owner_id, row_id, partnership_id);
+CREATE INDEX ON received.{name} (owner_id);
 {indexes};
 ALTER TABLE received.{name} ENABLE ROW LEVEL SECURITY;
 -- Estimates of the planner would tell how often a value occurs in what all tenants receive.
 {statistics};
 """
-# A share of a rule is not current while the row is also shared by itself with the partner, or by an older rule.
 _VIEW = """
 CREATE VIEW {view} WITH (security_invoker = true) AS
-SELECT {columns}, {facts} FROM received.{name} c
-WHERE rule_id IS NULL OR NOT EXISTS (
-    SELECT FROM received.{name} o
-    WHERE o.owner_id = c.owner_id AND o.row_id = c.row_id AND o.partnership_id = c.partnership_id
-      AND (o.rule_id IS NULL OR o.rule_id < c.rule_id)
-);
+SELECT {columns}, {facts} FROM received.{name};
 """
 _POLICIES = """
 CREATE POLICY received ON received.{name} FOR SELECT TO {readers} USING (
     grantee_id = (SELECT isola.bound_tenant())
     AND partnership_id = ANY ((SELECT isola.received_partnerships())::uuid[])
-    AND (expires_at IS NULL OR expires_at > statement_timestamp())
-    AND NOT EXISTS (SELECT FROM control.disabled_users d WHERE d.tenant_id = owner_id AND d.user_id = granted_by)
+    AND EXISTS (SELECT FROM control.received_now s WHERE s.id = share_id)
 );
 CREATE POLICY every ON received.{name} TO {keeper} USING (true) WITH CHECK (true);
 GRANT SELECT ON received.{name}, {view} TO {readers};
 GRANT SELECT, INSERT, UPDATE, DELETE ON received.{name} TO {keeper};
+"""
+# Recipients read the view that the policies name. They cannot name it themselves.
+_SHARES = """
+DROP POLICY IF EXISTS received ON control.received_shares;
+DROP POLICY IF EXISTS every ON control.received_shares;
+CREATE POLICY received ON control.received_shares FOR SELECT TO {readers} USING (
+    grantee_id = (SELECT isola.bound_tenant())
+);
+CREATE POLICY every ON control.received_shares TO {keeper} USING (true) WITH CHECK (true);
 """
 _MADE = """
 SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c
@@ -82,6 +82,7 @@ async def keep(owner: Transaction, addresses: Addresses) -> None:
 
     Tables of applications that are not installed here stay. Made anew, a table is empty until ``fill``.
     """
+    await _keep_shares(owner, addresses)
     made = await owner.pairs(_MADE)
     wanted = await owner.texts("SELECT relation FROM control.subjects WHERE NOT restricted")
     for name in made.keys() - set(wanted):
@@ -92,6 +93,26 @@ async def keep(owner: Transaction, addresses: Addresses) -> None:
         if (made.get(table.name) or "").removeprefix(_UNFILLED) != digest:
             comment = f"COMMENT ON TABLE received.{quoted(table.name)} IS '{_UNFILLED}{digest}'"
             await owner.script(f"{_dropped(table.name)}; {script} {comment}")
+
+
+async def _keep_shares(owner: Transaction, addresses: Addresses) -> None:
+    """Make the policies of the shares that recipients read, where they are for other roles: that locks the table."""
+    script = _SHARES.format(readers=_readers(addresses), keeper=addresses.roles.sharing)
+    digest = hashlib.sha256(script.encode()).hexdigest()
+    if await owner.value("SELECT obj_description('control.received_shares'::regclass, 'pg_class')") != digest:
+        await owner.script(f"{script} COMMENT ON TABLE control.received_shares IS '{digest}'")
+
+
+def _readers(addresses: Addresses) -> str:
+    return f"{quote(addresses.tenant_login)}, {addresses.roles.members}"
+
+
+async def erase(owner: Transaction, tenant: UUID) -> None:
+    """Delete all copies of what a tenant shares or receives."""
+    for name in await owner.texts(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'received'::regnamespace AND relkind = 'r'"
+    ):
+        await owner.value(f"DELETE FROM received.{quoted(name)} WHERE $1 IN (owner_id, grantee_id)", tenant)
 
 
 async def fill(owner: Database, changed: Collection[str], failed: Collection[str]) -> None:
@@ -124,10 +145,10 @@ def tables() -> Iterator[Table]:
 
 def _script(table: Table, addresses: Addresses) -> str:
     shared: Sequence[Column[Any]] = [table.c[name] for name in table.info["shared_columns"]]
-    columns = [f"{quoted(each.name)} {each.type.compile(dialect=_DIALECT)}" for each in shared]
+    columns = [f"{quoted(each.name)} {each.type.compile(dialect=DIALECT)}" for each in shared]
     subject: Audited = table.info["audited"]
     name, view = quoted(table.name), f"isola.received_{subject.subject}"
-    readers = f"{quote(addresses.tenant_login)}, {addresses.roles.members}"
+    readers = _readers(addresses)
     hidden = ["owner_slug", "owner_name", "note", *(each.name for each in shared)]
     return (
         _TABLE.format(

@@ -14,7 +14,7 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Column, Table, Text, func, or_, select, text
+from sqlalchemy import Column, Table, func, or_, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database
@@ -24,6 +24,7 @@ from isola.platform.background import repeating
 from isola.platform.plans import plans
 from isola.platform.tenants import ENTRY, Status, Tenant, entry, metadata, tenants
 from isola.subjects import retention
+from isola.subjects.metadata import indexed_text
 
 log = structlog.get_logger()
 
@@ -33,10 +34,12 @@ AT_ONCE = 500
 """Rows, or entries of a log, that a transaction deletes at most, plus the rest of the last seal."""
 
 # The rows that a transaction deletes, by subject: see isola.audit_expiring. Only triggers and functions write it.
+MAX_TRANSACTION = 20
+"""The digits of the largest number of 64 bits."""
 expiring = Table(
     "expiring",
     metadata,
-    Column("transaction", Text, primary_key=True),
+    indexed_text("transaction", MAX_TRANSACTION, primary_key=True),
     Column("rows", JSONB, nullable=False, server_default=text("'{}'")),
     prefixes=["UNLOGGED"],
 )

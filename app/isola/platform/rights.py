@@ -446,7 +446,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         ) ON control.shares TO {control};
         GRANT SELECT (owner_id, grantee_id, subject, row_id, revoked_at) ON control.shares TO {roles.audit};
         GRANT SELECT, INSERT, DELETE ON control.disabled_users TO {roles.sharing};
-        GRANT SELECT ON control.disabled_users TO {tenant}, {roles.members};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.received_shares TO {roles.sharing};
+        GRANT SELECT ON control.disabled_users, control.received_shares, control.received_now
+            TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {COPY_ALL} TO CURRENT_USER;
         GRANT USAGE ON SCHEMA received TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(IDS_OF_CHILDREN)} TO {control}, {roles.sharing}, {roles.audit};

@@ -136,6 +136,22 @@ share_rules = Table(
     Index(None, "owner_id", "subject", postgresql_where=text("ended_at IS NULL")),
 )
 
+# Of the shares with partners that have not been revoked and have not lapsed, what decides whether they are current: see
+# migrations/control/0001_received_rows.sql.
+received_shares = Table(
+    "received_shares",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner_id", Uuid, ForeignKey("control.tenants.id"), nullable=False, index=True),
+    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), nullable=False, index=True),
+    Column("partnership_id", Uuid, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("row_id", Uuid, nullable=False, index=True),
+    Column("rule_id", Uuid),
+    Column("granted_by", Uuid),
+    moment("expires_at", nullable=True, default=None),
+)
+
 # The users who are disabled or deleted: what they shared is hidden. See migrations/control/0001_received_rows.sql.
 disabled_users = Table(
     "disabled_users",

@@ -65,6 +65,10 @@ users = User.table
 # What a disabled or deleted user shared is hidden: see migrations/control/0001_received_rows.sql.
 users.info["triggers"] = (
     (
+        "CREATE TRIGGER disabled_insert AFTER INSERT ON users FOR EACH ROW WHEN (NEW.disabled_at IS NOT NULL) "
+        "EXECUTE FUNCTION isola.note_disabled()"
+    ),
+    (
         "CREATE TRIGGER disabled_update AFTER UPDATE OF id, disabled_at ON users FOR EACH ROW "
         "WHEN (OLD.disabled_at IS DISTINCT FROM NEW.disabled_at OR OLD.id <> NEW.id) "
         "EXECUTE FUNCTION isola.note_disabled()"

@@ -11,7 +11,7 @@ from isola.database.transactions import Database
 from isola.installed import metadata
 from isola.platform import family_policies, received, rights
 from isola.platform.roles import Roles
-from isola.platform.shares import disabled_users, shares as share_table
+from isola.platform.shares import disabled_users, received_shares, shares as share_table
 from isola.platform.tenants import Tenant
 from isola.platform.visibility import POLICY, STATISTICS
 from isola.subjects import visibility
@@ -246,7 +246,7 @@ async def test_no_trigger_but_those_of_the_log_and_of_words_and_no_rule_stands_b
     expected += [f"{home}.{table} isola.keep_words" for home in homes for table in searched for _ in range(2)]
     consuming = [name for name, table in metadata.tables.items() if "consumes" in table.info]
     expected += [f"{home}.{table} isola.consume_rows" for home in homes for table in consuming]
-    expected += [f"{home}.{users.name} isola.note_disabled" for home in homes for _ in range(2)]
+    expected += [f"{home}.{users.name} isola.note_disabled" for home in homes for _ in range(3)]
     assert sorted(await offenders(owner, triggers, homes)) == sorted(expected)
     rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
     assert await offenders(owner, rules, homes) == []
@@ -358,7 +358,9 @@ async def test_outside_of_homes_tenant_traffic_reads_its_own_shares_and_what_it_
     """
     read = {column.name for column in share_table.columns} - {"grantee_id"}
     expected = {f"shares.{name} f" for name in read} | {f"own_shares.{column.name} f" for column in own_shares.columns}
-    expected |= {f"disabled_users.{column.name} f" for column in disabled_users.columns}
+    for table in (disabled_users, received_shares):
+        expected |= {f"{table.name}.{column.name} f" for column in table.columns}
+    expected.add("received_now.id f")
     copied = """
         SELECT format('%s.%s f', relname, attname) FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0
         WHERE relnamespace = 'received'::regnamespace AND relkind = 'r'
@@ -367,12 +369,14 @@ async def test_outside_of_homes_tenant_traffic_reads_its_own_shares_and_what_it_
     assert set(await offenders(owner, columns, readers)) == expected | set(await offenders(owner, copied))
     policies = """
         SELECT DISTINCT qual FROM pg_policies
-        WHERE tablename = 'shares' AND roles && $1::text[]::name[] AND cmd = 'SELECT'
+        WHERE tablename = $2 AND roles && $1::text[]::name[] AND cmd = 'SELECT'
     """
-    [rule] = await offenders(owner, policies, readers)
+    [rule] = await offenders(owner, policies, readers, "shares")
     assert " ".join(rule.split()).startswith("((owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND (")
+    [rule] = await offenders(owner, policies, readers, "received_shares")
+    assert " ".join(rule.split()) == "(grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant))"
     rows = "SELECT relname FROM pg_class WHERE relnamespace = 'control'::regnamespace AND relrowsecurity"
-    assert await offenders(owner, rows) == ["shares"]
+    assert sorted(await offenders(owner, rows)) == ["received_shares", "shares"]
     of_copies = """
         SELECT format('%s %s', c.relrowsecurity, string_agg(p.cmd || ' ' || split_part(p.qual, ' AND ', 1), ','))
         FROM pg_class c LEFT JOIN pg_policies p ON p.schemaname = 'received' AND p.tablename = c.relname
@@ -524,7 +528,8 @@ async def test_a_tenants_role_can_use_only_its_own_schema_and_common_functions(
         """
         views = {f"isola.received_{table.info['audited'].subject}" for table in received.tables()}
         copies = {f"received.{table.name}" for table in received.tables()}
-        others = {"control.shares", "isola.own_shares", "control.disabled_users"}
+        others = {"control.shares", "isola.own_shares", "control.received_shares", "control.received_now"}
+        others.add("control.disabled_users")
         assert set(await offenders(owner, read, home.role, home.schema)) == others | views | copies
 
 

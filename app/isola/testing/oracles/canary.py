@@ -68,6 +68,7 @@ BETWEEN_TENANTS = {
     "partners",
     "partnership_declines",
     "partnership_offers",
+    "received_shares",
     "share_comments",
     "share_rules",
     "shares",

@@ -6,8 +6,9 @@ All other tests of sharing compare them with the rows too: see ``all_shared``.
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+import pytest
 from sqlalchemy import delete, func, insert, update
 
 from isola.database.transactions import Database
@@ -96,25 +97,107 @@ async def test_a_copy_goes_with_its_share(
 
 
 async def test_a_row_that_is_written_while_it_is_shared_is_copied_as_it_is_afterwards(
-    database: Database, copy: Copy, owner: Database, sharer: Canary, partner: Canary
+    database: Database, copy: Copy, owner: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
-    async def by_sql() -> UUID:
-        """A server locks the row before."""
-        sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
-        async with database.transaction(sharer.tenant, about=sharer.about) as work:
-            made: UUID = await work.value(sql, sharer.rows["resources"]["id"], partner.tenant.slug)
-            return made
-
     async with (
         await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as another,
         another.transaction(sharer.tenant, about=sharer.about) as work,
     ):
         await work.execute(update(table).values(name="first"))
-        sharing = asyncio.ensure_future(by_sql())
+        sharing = asyncio.ensure_future(grant())
         await until_someone_waits(owner)
     share = await sharing
     [row] = await received(database, partner)
     assert (row["share_id"], row["name"]) == (share, "first")
+
+
+async def test_of_two_that_copy_a_share_at_once_the_second_has_what_the_first_committed(
+    database: Database, copy: Copy, owner: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    """One narrows the share by SQL, which locks no row, while the other writes the row."""
+    share = await grant()
+    narrow = "SELECT changed FROM isola.change_share($1, '{kind}', NULL, true, NULL, true)"
+    for writes_first in (True, False):
+        async with (
+            await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as another,
+            another.transaction(sharer.tenant, about=sharer.about) as work,
+        ):
+            statement = update(table).values(kind=f"{writes_first}", name="not granted")
+            change = narrow if writes_first else narrow.replace("kind", "size_bytes,kind")
+            if writes_first:
+                await work.execute(statement)
+                other = asyncio.ensure_future(call(database, sharer, change, share, share))
+            else:
+                await work.value(change, share)
+                other = asyncio.ensure_future(write(database, sharer, statement))
+            await until_someone_waits(owner)
+        await other
+        [row] = await received(database, partner)
+        assert (row["kind"], row["name"]) == (f"{writes_first}", None)
+    assert row["granted_fields"] == ["kind", "size_bytes"]
+
+
+@pytest.mark.parametrize("revoked_first", [True, False])
+async def test_a_share_that_is_revoked_while_its_row_is_written_is_not_listed(
+    database: Database,
+    copy: Copy,
+    owner: Database,
+    sharer: Canary,
+    partner: Canary,
+    grant: Grant,
+    *,
+    revoked_first: bool,
+) -> None:
+    """By SQL, which does not lock the row before."""
+    share = await grant()
+    revoke, written = "SELECT row_id FROM isola.revoke_share($1)", update(table).values(name="new")
+    key = sharer.rows["resources"]["id"]
+    async with (
+        await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as another,
+        another.transaction(sharer.tenant, about=sharer.about) as work,
+    ):
+        if revoked_first:
+            assert await work.value(revoke, share) == key
+            other = asyncio.ensure_future(write(database, sharer, written))
+        else:
+            await work.execute(written)
+            other = asyncio.ensure_future(call(database, sharer, revoke, share, key))
+        await until_someone_waits(owner)
+    await other
+    assert await received(database, partner) == []
+    assert await stored(owner) == []
+
+
+async def test_a_share_that_grants_less_than_a_rule_hides_the_rule_also_while_its_user_is_disabled(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        another = await work.scalar(insert(users).values(subject="another", name="another").returning(users.c.id))
+    await make(database, sharer, partner.tenant.slug, EVERY)
+    async with database.transaction(sharer.tenant, about={**sharer.about, "user": str(another)}) as work:
+        sql = "SELECT share FROM isola.share('resource', $1, $2, '{kind}', NULL, NULL)"
+        share = await work.value(sql, sharer.rows["resources"]["id"], partner.tenant.slug)
+    [row] = await received(database, partner)
+    assert (row["share_id"], row["name"]) == (share, None)
+    await write(database, sharer, update(users).where(users.c.id == another).values(disabled_at=func.now()))
+    assert await received(database, partner) == []
+
+
+async def test_what_a_user_shared_who_was_stored_as_disabled_is_hidden(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    disabled = insert(users).values(subject="another", name="another", disabled_at=func.now()).returning(users.c.id)
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        another = await work.scalar(disabled)
+    async with database.transaction(sharer.tenant, about={**sharer.about, "user": str(another)}) as work:
+        sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
+        assert await work.value(sql, sharer.rows["resources"]["id"], partner.tenant.slug) is not None
+    assert await received(database, partner) == []
+
+
+async def call(database: Database, canary: Canary, sql: str, share: object, answer: object) -> None:
+    async with database.transaction(canary.tenant, about=canary.about) as work:
+        assert await work.value(sql, share) == answer
 
 
 async def test_what_a_disabled_user_shared_is_hidden_in_lists(
