@@ -12,6 +12,8 @@ async def make_partners(owner: Database, *tenants: UUID) -> None:
     async with owner.unbound() as work:
         every = "SELECT id::text FROM control.tenants WHERE status <> 'deleted'"
         chosen = tenants or [UUID(each) for each in await work.texts(every)]
+        # Tests make tenants at the same time.
+        await work.value("SELECT pg_advisory_xact_lock(hashtext('isola.tests.partners'))")
         await partnerships.establish(work, combinations(chosen, 2))
 
 

@@ -236,15 +236,16 @@ async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
     Raises NotFound, Forbidden, and Conflict for a share that a rule made.
     """
     actor.require(Permission.SHARE_WRITE)
-    found = await _own(work, share_id)
-    if not found or found[0]["subject"] not in Registry.by_name:
-        raise NotFound("there is no such share")
-    # First, as whoever writes the row then waits for its copies.
-    await _hold(work, actor, found[0]["subject"], found[0]["row_id"])
+    for own in await _own(work, share_id):
+        if own["subject"] in Registry.by_name:
+            # First, as whoever writes the row then waits for its copies.
+            await _hold(work, actor, own["subject"], own["row_id"])
     ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")
     [row] = await work.rows(select(ended))
-    if row["row_id"] is None:
+    if row["subject"] not in Registry.by_name:
         raise NotFound("there is no such share")
+    # Also of a share that has expired, which is in no list. A refusal undoes the revocation with the transaction.
+    await _hold(work, actor, row["subject"], row["row_id"])
 
 
 async def _own(work: Work, share_id: UUID) -> Sequence[Mapping[str, Any]]:
