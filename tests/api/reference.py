@@ -199,7 +199,7 @@ class Data:
                 unlimited = {"name": "unlimited", "title": "Unlimited", "features": sorted(features.known())}
                 return Object("Plan", {**unlimited, "price": None, "currency": None, "period": None})
             case "Plan", "quotas":
-                always: dict[str, object] = {"limit": None, "until": None, "measuredAt": None}
+                always: dict[str, object] = {"limit": None, "until": None, "measured_at": None}
                 rows = [{**always, "name": name.upper(), "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Plan", "limits":

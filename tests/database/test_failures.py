@@ -47,6 +47,7 @@ OURS = {
     "IS007": Conflict,
     "IS008": Answered,
     "IS009": BadUserInput,
+    "IS012": QuotaExceeded,
 }
 # It is unknown whether the statement was completed.
 SINGLE = {**OURS, "40003": Unconfirmed}

@@ -942,9 +942,17 @@ WRITES = (
         "that only the owner revokes shares of a resource",
         BOTH,
         "app/isola/subjects/shares/__init__.py",
-        "    # Only now is it known what was shared; a refusal undoes the revocation with the transaction.\n"
+        '            await _hold(work, actor, own["subject"], own["row_id"])\n'
+        '    ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")\n'
+        "    [row] = await work.rows(select(ended))\n"
+        '    if row["subject"] not in Registry.by_name:\n'
+        '        raise NotFound("there is no such share")\n'
+        "    # Also of a share that has expired, which is in no list. "
+        "A refusal undoes the revocation with the transaction.\n"
         '    await _hold(work, actor, row["subject"], row["row_id"])\n',
-        "",
+        "            pass\n"
+        '    ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")\n'
+        "    await work.rows(select(ended))\n",
         ("tests/subjects/nouns/test_shares.py",),
     ),
     Patch(

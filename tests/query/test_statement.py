@@ -77,7 +77,8 @@ EVERYTHING = (
   resources(orderBy: [{field: KIND}], filter: {not: {name: {contains: "x"}}}) {
     totalCount nodes { shares { nodes { grantedBy { name } resource { name } } } spans(last: 3) { nodes { resource {
       spans { pageInfo { hasNextPage } } } } } } }
-  timeline { nodes { id replayCount replayFrom { id } signingKey { id } } }
+  tiers { nodes { customers { totalCount } } } tierCustomers { totalCount } flags { totalCount }
+  brandingHistory { totalCount } timeline { nodes { id replayCount replayFrom { id } signingKey { id } } }
 """
     + " ".join(f"{field_of(name)} {{ nodes {{ id {pairs} }} }}" for name, pairs in PAIRS.items())
     + " ".join(

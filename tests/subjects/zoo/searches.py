@@ -465,7 +465,7 @@ async def test_a_revision_makes_the_words_of_rows_that_exist(
                     f"DROP TABLE {home}.{table}_words"
                 )
             # What later revisions made goes as well.
-            await work.script(f"DROP TABLE {home}.notices CASCADE")
+            await work.script(f"DROP TABLE {home}.notices, {home}.house_versions CASCADE")
             await work.script(f"COMMENT ON SCHEMA {home} IS '{re.sub('zoo [0-9]+', 'zoo 0007', at)}'")
     report = await migrations.migrate(owner, copy.strategies, copy.where)
     assert (set(report.behind), report.failed) == (homes, {})

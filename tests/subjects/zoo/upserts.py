@@ -327,8 +327,8 @@ def test_subjects_with_a_unique_key_have_it_unless_they_opt_out() -> None:
     made = {name for name in mutations.fields if name.startswith("upsert")}
     # The mutations of Food are listed; other subjects have no unique key that clients can set.
     assert made == {
-        *("upsertAnimal", "upsertCage", "upsertDiary", "upsertFlag"),
-        *("upsertAnimals", "upsertCages", "upsertDiaries", "upsertFlags"),
+        *("upsertAnimal", "upsertCage", "upsertDiary", "upsertFlag", "upsertTier", "upsertTierCustomer"),
+        *("upsertAnimals", "upsertCages", "upsertDiaries", "upsertFlags", "upsertTiers", "upsertTierCustomers"),
     }
     assert "enum AnimalUniqueKey" in schema.as_str()
     assert "CageUniqueKey" not in schema.as_str()
